@@ -1,0 +1,16 @@
+//! Networks on volumes: sessions, pre- and post-processing, and what they found in words.
+
+pub mod analyze;
+mod card;
+mod engine;
+mod findings;
+mod pictures;
+mod pipeline;
+mod screening;
+
+pub use card::{ModelCard, NormOffsets};
+pub use engine::{Engine, EngineSettings, Runtime};
+pub use findings::{Measured, measure};
+pub use pictures::{PLANES, draw};
+pub use pipeline::{Analyst, SeriesOutcome, screen_volume};
+pub use screening::{Screened, screen};

@@ -1,0 +1,448 @@
+//! From a study's files to its screening results and its place in the list.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use sha2::{Digest, Sha256};
+use tracing::{info, warn};
+
+use super::card::hex;
+use super::{Engine, Screened, draw, measure, screen};
+use crate::clock::SharedClock;
+use crate::dicom::decode::{DecodeError, DecodeLimits, Decoded, decode_series};
+use crate::norms::{Norms, Sex};
+use crate::store::intake::{SeriesForAnalysis, StudyForAnalysis};
+use crate::store::ranks::{Ranker, Standing};
+use crate::store::results::{ScreeningResult, ScreeningRow};
+use crate::store::{Files, Store, StoreError};
+use crate::triage::{Finding, Screening};
+use crate::volume::Volume;
+use crate::volume::choice::{self, Candidate};
+use crate::worklist::NewsDesk;
+
+/// Series tried in turn where the first choice turns out unusable.
+const TRIES_MAX: usize = 6;
+
+/// Screens studies.
+pub struct Analyst {
+    /// Database.
+    pub store: Store,
+    /// Data folder.
+    pub files: Files,
+    /// Time.
+    pub clock: SharedClock,
+    /// The screening network.
+    pub engine: Arc<Engine>,
+    /// Norm table.
+    pub norms: Arc<Norms>,
+    /// Ranking.
+    pub ranker: Arc<Ranker>,
+    /// The list.
+    pub news: NewsDesk,
+    /// Bounds on decoding.
+    pub limits: DecodeLimits,
+    /// After so many failures a study is given up.
+    pub attempts: i64,
+}
+
+/// What came of one series.
+pub enum SeriesOutcome {
+    /// The network ran and saw a head.
+    Screened(Box<(Screened, ScreeningResult)>),
+    /// It cannot be analysed, and why.
+    NotAnalysed(String),
+}
+
+impl Analyst {
+    /// After so many failures a study is given up.
+    #[must_use]
+    pub fn attempts_max(&self) -> i64 {
+        self.attempts
+    }
+
+    /// Screens the chosen series of a study and ranks it on what was found. Repeatable: what
+    /// was screened already is not screened again.
+    ///
+    /// # Errors
+    /// In words, when something failed that may work another time.
+    pub async fn screen_study(&self, study_id: i64) -> Result<(), String> {
+        let text = |e: StoreError| format!("database: {e}");
+        let Some(study) = self
+            .store
+            .study_for_analysis(study_id)
+            .await
+            .map_err(text)?
+        else {
+            return Ok(());
+        };
+        let rows = self.screen_chosen(&study).await?;
+        self.rank(&study, &rows).await.map_err(text)
+    }
+
+    /// Notes that a study cannot be analysed after all attempts.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn give_up(&self, study_id: i64, why: &str) -> Result<(), StoreError> {
+        let now = self.clock.now_ms();
+        let mut uid = String::new();
+        self.store
+            .change_standing(study_id, &self.ranker, now, |s| {
+                uid.clone_from(&s.study_uid);
+                "failed".clone_into(&mut s.state);
+                s.not_analysed_reason = Some(why.to_owned());
+                s.evidence.not_analysed = Some(why.to_owned());
+                volumetry_not_done(s);
+            })
+            .await?;
+        self.news.tell(&uid);
+        Ok(())
+    }
+
+    /// Chooses series, decodes and screens them; an unusable one makes way for the next best.
+    async fn screen_chosen(&self, study: &StudyForAnalysis) -> Result<Vec<ScreeningRow>, String> {
+        let text = |e: StoreError| format!("database: {e}");
+        let earlier = self.store.screenings(study.id).await.map_err(text)?;
+        let mut unusable: BTreeMap<String, String> = BTreeMap::new();
+        let mut rows: Vec<ScreeningRow> = Vec::new();
+        for _ in 0..TRIES_MAX {
+            let choice = Self::choose(study, &unusable);
+            let next = choice
+                .chosen()
+                .find(|uid| !rows.iter().any(|r| r.series_uid == *uid));
+            let series = next.and_then(|uid| study.series.iter().find(|s| s.series_uid == uid));
+            let Some(series) = series else {
+                self.note_kinds(study, &choice, &rows, &unusable)
+                    .await
+                    .map_err(text)?;
+                break;
+            };
+            let kind = choice
+                .kind_of(&series.series_uid)
+                .unwrap_or("MR")
+                .to_owned();
+            let row = self.screen_series(study, series, &kind, &earlier).await?;
+            if let (false, Some(reason)) = (row.outcome == "screened", &row.reason) {
+                unusable.insert(row.series_uid.clone(), reason.clone());
+            } else {
+                rows.push(row);
+            }
+        }
+        // Where nothing was usable the reasons are what is to be told.
+        if rows.is_empty() {
+            let reasons = unusable.into_iter();
+            rows.extend(reasons.map(|(uid, reason)| not_analysed_row(uid, reason, &self.engine)));
+        }
+        Ok(rows)
+    }
+
+    fn choose(study: &StudyForAnalysis, unusable: &BTreeMap<String, String>) -> choice::Choice {
+        let candidates: Vec<Candidate> = study
+            .series
+            .iter()
+            .filter(|s| s.settled && !unusable.contains_key(&s.series_uid))
+            .map(|s| Candidate {
+                series_uid: s.series_uid.clone(),
+                sop_class_uid: s.sop_class_uid.clone(),
+                tags: s.tags.clone(),
+                images: usize::try_from(s.frames).unwrap_or(usize::MAX),
+                own_result: s.own_result,
+            })
+            .collect();
+        choice::choose(&candidates)
+    }
+
+    async fn note_kinds(
+        &self,
+        study: &StudyForAnalysis,
+        choice: &choice::Choice,
+        rows: &[ScreeningRow],
+        unusable: &BTreeMap<String, String>,
+    ) -> Result<(), StoreError> {
+        let mut kinds = Vec::new();
+        for s in &study.series {
+            let kind = choice.kind_of(&s.series_uid).unwrap_or("MR").to_owned();
+            let reason = if rows.iter().any(|r| r.series_uid == s.series_uid) {
+                format!(
+                    "screened: {}",
+                    choice.reason_of(&s.series_uid).unwrap_or_default()
+                )
+            } else if let Some(reason) = unusable.get(&s.series_uid) {
+                format!("not analysed: {reason}")
+            } else if s.settled {
+                choice
+                    .reason_of(&s.series_uid)
+                    .unwrap_or_default()
+                    .to_owned()
+            } else {
+                continue;
+            };
+            kinds.push((s.id, kind, reason));
+        }
+        self.store.note_series_kinds(&kinds).await
+    }
+
+    async fn screen_series(
+        &self,
+        study: &StudyForAnalysis,
+        series: &SeriesForAnalysis,
+        kind: &str,
+        earlier: &[ScreeningRow],
+    ) -> Result<ScreeningRow, String> {
+        let input = input_digest(series, &self.engine);
+        if let Some(same) = earlier
+            .iter()
+            .find(|r| r.series_uid == series.series_uid && r.input == input)
+        {
+            return Ok(same.clone());
+        }
+        let paths: Vec<PathBuf> = series
+            .files
+            .iter()
+            .map(|f| self.files.root().join(f))
+            .collect();
+        let started = Instant::now();
+        let decoded = decode_series(&paths, &self.limits).await;
+        let decode_ms = millis(started);
+        let mut row = ScreeningRow {
+            input,
+            series_uid: series.series_uid.clone(),
+            ..not_analysed_row(series.series_uid.clone(), String::new(), &self.engine)
+        };
+        match decoded {
+            Ok(decoded) => {
+                row.partial_volume = decoded.report.partial;
+                self.screen_decoded(study, decoded, kind, decode_ms, &mut row)
+                    .await?;
+            }
+            Err(DecodeError::NotAVolume(reason)) => row.reason = Some(reason),
+            Err(DecodeError::Failed(reason)) => {
+                "failed".clone_into(&mut row.outcome);
+                row.reason = Some(reason);
+            }
+        }
+        let now = self.clock.now_ms();
+        self.store
+            .keep_screening(study.id, &row, now)
+            .await
+            .map_err(|e| format!("database: {e}"))?;
+        Ok(row)
+    }
+
+    async fn screen_decoded(
+        &self,
+        study: &StudyForAnalysis,
+        decoded: Decoded,
+        kind: &str,
+        decode_ms: u64,
+        row: &mut ScreeningRow,
+    ) -> Result<(), String> {
+        let folder = self.files.picture_folder(&study.study_uid, &row.series_uid);
+        let (engine, norms) = (self.engine.clone(), self.norms.clone());
+        let (age, sex) = (study.age_years, study.sex.as_deref().and_then(Sex::parse));
+        let kind = kind.to_owned();
+        let heavy = move || -> Result<SeriesOutcome, String> {
+            let mut outcome = screen_volume(&engine, &norms, &decoded.volume, &kind, age, sex)?;
+            if let (SeriesOutcome::Screened(found), Some(folder)) = (&mut outcome, folder) {
+                let started = Instant::now();
+                let (screened, result) = found.as_mut();
+                let focus = result.focus_mm;
+                match draw(&folder, &decoded.volume, screened, focus) {
+                    Ok(planes) => result.pictures = planes,
+                    Err(e) => warn!(error = %e, "could not draw pictures"),
+                }
+                result.timings_ms.insert("pictures".into(), millis(started));
+                result.timings_ms.insert("decode".into(), decode_ms);
+            }
+            Ok(outcome)
+        };
+        let outcome = tokio::task::spawn_blocking(heavy).await;
+        match outcome.map_err(|_| "screening broke off".to_owned())?? {
+            SeriesOutcome::Screened(found) => {
+                let (_, result) = *found;
+                info!(study.id = study.id, timings_ms = ?result.timings_ms, "series is screened");
+                "screened".clone_into(&mut row.outcome);
+                row.reason = None;
+                row.result = result;
+            }
+            SeriesOutcome::NotAnalysed(reason) => row.reason = Some(reason),
+        }
+        Ok(())
+    }
+
+    async fn rank(
+        &self,
+        study: &StudyForAnalysis,
+        rows: &[ScreeningRow],
+    ) -> Result<(), StoreError> {
+        let now = self.clock.now_ms();
+        let pending = study.series.iter().any(|s| !s.settled && !s.own_result);
+        let looked = looked_at(study, rows);
+        self.store
+            .change_standing(study.id, &self.ranker, now, |s| {
+                stand(s, rows, looked, pending, now);
+            })
+            .await?;
+        self.news.tell(&study.study_uid);
+        Ok(())
+    }
+}
+
+/// Runs the network on a volume and measures what it found. Blocking and heavy.
+///
+/// # Errors
+/// When the runtime fails.
+pub fn screen_volume(
+    engine: &Engine,
+    norms: &Norms,
+    volume: &Volume,
+    kind: &str,
+    age_years: Option<f64>,
+    sex: Option<Sex>,
+) -> Result<SeriesOutcome, String> {
+    let screened = screen(engine, volume)?;
+    if screened.head_logit < engine.card.head_threshold {
+        return Ok(SeriesOutcome::NotAnalysed(
+            "does not look like a head".into(),
+        ));
+    }
+    let started = Instant::now();
+    let measured = measure(
+        &screened,
+        &engine.card,
+        engine.norms.as_ref(),
+        norms,
+        age_years,
+        sex,
+    );
+    let timings_ms = BTreeMap::from([
+        ("resample".to_owned(), screened.resample_ms),
+        ("network".to_owned(), screened.network_ms),
+        ("measure".to_owned(), millis(started)),
+    ]);
+    let result = ScreeningResult {
+        contrast: kind.to_owned(),
+        p_logit: Some(screened.p_logit),
+        p_calibrated: Some(screened.p_calibrated),
+        prevalence_train: Some(engine.card.prevalence_train),
+        head_logit: Some(screened.head_logit),
+        volumes: measured.volumes,
+        findings: measured.findings,
+        focus_mm: measured.focus_mm,
+        pictures: Vec::new(),
+        timings_ms,
+    };
+    Ok(SeriesOutcome::Screened(Box::new((screened, result))))
+}
+
+/// A study's standing after screening: the most abnormal of its screened series counts.
+fn stand(s: &mut Standing, rows: &[ScreeningRow], looked: String, pending: bool, now: i64) {
+    let screened = || rows.iter().filter(|r| r.outcome == "screened");
+    let strongest = screened().max_by(|a, b| {
+        let p = |r: &ScreeningRow| r.result.p_calibrated.unwrap_or(0.0);
+        p(a).total_cmp(&p(b))
+    });
+    s.evidence.findings = merge_findings(screened());
+    s.evidence.screening = strongest.and_then(|r| {
+        Some(Screening {
+            p_calibrated: r.result.p_calibrated?,
+            prevalence_train: r.result.prevalence_train?,
+        })
+    });
+    if s.evidence.screening.is_some() {
+        "screened".clone_into(&mut s.state);
+        s.not_analysed_reason = None;
+        s.evidence.not_analysed = None;
+        s.screened_at = s.screened_at.or(Some(now));
+        s.looked_at = Some(looked);
+        volumetry_not_done(s);
+    } else if !pending {
+        let failed = !rows.is_empty() && rows.iter().all(|r| r.outcome == "failed");
+        let reason = why_not(rows);
+        if failed { "failed" } else { "not_analysed" }.clone_into(&mut s.state);
+        s.not_analysed_reason = Some(reason.clone());
+        s.evidence.not_analysed = Some(reason);
+        s.screened_at = None;
+        volumetry_not_done(s);
+    }
+}
+
+/// Stage two is not part of this version; the row says so rather than "pending" for ever.
+fn volumetry_not_done(s: &mut Standing) {
+    "not_done".clone_into(&mut s.volumetry);
+    s.volumetry_reason = Some("not part of this version".into());
+}
+
+/// One finding a code: where two series show the same, the stronger one.
+fn merge_findings<'a>(rows: impl Iterator<Item = &'a ScreeningRow>) -> Vec<Finding> {
+    let mut best: BTreeMap<&str, &Finding> = BTreeMap::new();
+    for finding in rows.flat_map(|r| &r.result.findings) {
+        let slot = best.entry(&finding.code).or_insert(finding);
+        if finding.minutes > slot.minutes {
+            *slot = finding;
+        }
+    }
+    best.into_values().cloned().collect()
+}
+
+fn why_not(rows: &[ScreeningRow]) -> String {
+    let mut reasons: Vec<&str> = rows.iter().filter_map(|r| r.reason.as_deref()).collect();
+    reasons.sort_unstable();
+    reasons.dedup();
+    if reasons.is_empty() {
+        "no usable MR series".into()
+    } else {
+        reasons.join("; ")
+    }
+}
+
+fn looked_at(study: &StudyForAnalysis, rows: &[ScreeningRow]) -> String {
+    let mut seen: Vec<&str> = rows
+        .iter()
+        .filter(|r| r.outcome == "screened")
+        .map(|r| r.result.contrast.as_str())
+        .collect();
+    seen.sort_unstable_by_key(|c| (*c != "T1", *c != "FLAIR"));
+    let others = study
+        .series
+        .iter()
+        .filter(|s| !s.own_result && !rows.iter().any(|r| r.series_uid == s.series_uid))
+        .count();
+    match others {
+        0 => seen.join(", "),
+        1 => format!("{}; 1 other series not analysed", seen.join(", ")),
+        n => format!("{}; {n} other series not analysed", seen.join(", ")),
+    }
+}
+
+fn not_analysed_row(series_uid: String, reason: String, engine: &Engine) -> ScreeningRow {
+    ScreeningRow {
+        series_uid,
+        input: String::new(),
+        outcome: "not_analysed".into(),
+        reason: Some(reason),
+        partial_volume: false,
+        model: engine.card.label(),
+        provider: engine.provider.into(),
+        result: ScreeningResult::default(),
+    }
+}
+
+/// Series, its files and the model: the same input is never analysed twice.
+fn input_digest(series: &SeriesForAnalysis, engine: &Engine) -> String {
+    let mut files: Vec<&str> = series.files.iter().map(String::as_str).collect();
+    files.sort_unstable();
+    let mut digest = Sha256::new();
+    digest.update(&engine.card.sha256);
+    for file in files {
+        digest.update(file);
+        digest.update("\n");
+    }
+    hex(&digest.finalize())
+}
+
+fn millis(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,119 @@
+//! The screening network on one volume.
+
+use std::time::Instant;
+
+use ort::value::Tensor;
+
+use super::engine::Engine;
+use crate::volume::screening_grid::{self, Grid};
+use crate::volume::{Affine, Volume};
+
+/// What the network said, on its own 2 mm grid.
+#[derive(Debug, Clone)]
+pub struct Screened {
+    /// Voxels along x, y, z.
+    pub dims: [usize; 3],
+    /// Voxel to RAS mm.
+    pub affine: Affine,
+    /// The network's input, z fastest, 0 to 1.5.
+    pub image: Vec<f32>,
+    /// Index into the card's codes, z fastest.
+    pub labels: Vec<u8>,
+    /// Probability of abnormal tissue, 0 to 1, z fastest.
+    pub abnormality: Vec<f32>,
+    /// Soft volume of each of the card's codes.
+    pub volumes_mm3: Vec<f64>,
+    /// Study logit, not calibrated.
+    pub p_logit: f64,
+    /// "This is a head" logit.
+    pub head_logit: f64,
+    /// Calibrated probability of an abnormal study.
+    pub p_calibrated: f64,
+    /// Milliseconds for resampling and for the network.
+    pub resample_ms: u64,
+    /// Milliseconds of the network alone.
+    pub network_ms: u64,
+}
+
+/// Resamples and runs the network. Blocking, and heavy: call it off the async threads.
+///
+/// # Errors
+/// When the runtime fails or gives other outputs than the card says.
+pub fn screen(engine: &Engine, volume: &Volume) -> Result<Screened, String> {
+    let started = Instant::now();
+    let grid = screening_grid::prepare(volume);
+    let resample_ms = millis(started);
+    if grid.dims != engine.card.input.grid {
+        return Err("the network wants another grid than this program makes".into());
+    }
+    let started = Instant::now();
+    let raw = run(engine, &grid)?;
+    let network_ms = millis(started);
+    let calibration = engine.card.calibration;
+    let logit = calibration.scale * raw.p_logit + calibration.offset;
+    Ok(Screened {
+        dims: grid.dims,
+        affine: grid.affine,
+        image: grid.data,
+        labels: raw.labels,
+        abnormality: raw.abnormality,
+        volumes_mm3: raw.volumes_mm3,
+        p_logit: raw.p_logit,
+        head_logit: raw.head_logit,
+        p_calibrated: crate::triage::logistic(logit),
+        resample_ms,
+        network_ms,
+    })
+}
+
+struct Raw {
+    labels: Vec<u8>,
+    abnormality: Vec<f32>,
+    volumes_mm3: Vec<f64>,
+    p_logit: f64,
+    head_logit: f64,
+}
+
+fn run(engine: &Engine, grid: &Grid) -> Result<Raw, String> {
+    let text = |e: ort::Error| format!("the network failed: {e}");
+    let [x, y, z] = grid.dims;
+    let input = Tensor::from_array(([1, 1, x, y, z], grid.data.clone())).map_err(text)?;
+    let mut session = engine
+        .session
+        .lock()
+        .map_err(|_| "the network is broken".to_owned())?;
+    let outputs = session.run(ort::inputs!["image" => input]).map_err(text)?;
+    let floats = |name: &str, n: usize| -> Result<Vec<f32>, String> {
+        let value = outputs
+            .get(name)
+            .ok_or_else(|| format!("the network gives no {name}"))?;
+        let (_, data) = value.try_extract_tensor::<f32>().map_err(text)?;
+        let right = data.len() == n && data.iter().all(|v| v.is_finite());
+        if right {
+            Ok(data.to_vec())
+        } else {
+            Err(format!("the network's {name} is malformed"))
+        }
+    };
+    let voxels = x * y * z;
+    let labels = outputs.get("labels").ok_or("the network gives no labels")?;
+    let (_, labels) = labels.try_extract_tensor::<u8>().map_err(text)?;
+    let codes = engine.card.codes.len();
+    if labels.len() != voxels || labels.iter().any(|l| usize::from(*l) >= codes) {
+        return Err("the network's labels are malformed".into());
+    }
+    Ok(Raw {
+        labels: labels.to_vec(),
+        abnormality: floats("abnormality", voxels)?,
+        volumes_mm3: floats("volumes_mm3", codes)?
+            .into_iter()
+            .map(f64::from)
+            .collect(),
+        p_logit: f64::from(floats("p_logit", 1)?[0]),
+        head_logit: f64::from(floats("head_logit", 1)?[0]),
+    })
+}
+
+fn millis(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}

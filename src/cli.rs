@@ -1,0 +1,282 @@
+//! The command line. Exit codes: 0 done, 1 internal, 2 usage, 3 bad input, 4 not analysed.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+
+use crate::analysis::Runtime;
+use crate::analysis::analyze::{self, Person, Problem};
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::dicom::decode::{self, DecodeLimits};
+use crate::norms::{Norms, Sex};
+use crate::serve::Server;
+use crate::store::Store;
+use crate::store::accounts::{FirstUser, Role};
+
+/// Exit code for input that cannot be used.
+const BAD_INPUT: u8 = 3;
+/// Exit code for input that is well formed and cannot be analysed.
+const NOT_ANALYSED: u8 = 4;
+
+/// Decides which brain MRI a radiologist should read first.
+#[derive(Debug, Parser)]
+#[command(version, after_help = crate::RESEARCH_USE)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Receive studies, screen them, and show the list.
+    Serve {
+        /// Data folder.
+        #[arg(long)]
+        data: Option<PathBuf>,
+        /// Address and port of pages and API.
+        #[arg(long)]
+        http: Option<SocketAddr>,
+        /// Address and port of DICOM.
+        #[arg(long)]
+        dicom: Option<SocketAddr>,
+        /// Settings file, in place of config/*.toml.
+        #[arg(long)]
+        config: Option<PathBuf>,
+    },
+    /// Analyse one study from files to files: segmentation, volumes, report.
+    Analyze {
+        /// Folder of DICOM files, or a NIfTI file (.nii, .nii.gz).
+        input: PathBuf,
+        /// Folder for the results.
+        #[arg(long)]
+        out: PathBuf,
+        /// Age at the scan, in years.
+        #[arg(long)]
+        age: Option<f64>,
+        /// F or M.
+        #[arg(long, value_parser = sex)]
+        sex: Option<Sex>,
+        /// Settings file, in place of config/*.toml.
+        #[arg(long)]
+        config: Option<PathBuf>,
+    },
+    /// Bearer tokens.
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Decodes one series in a process of its own; the server calls it.
+    #[command(name = decode::SUBCOMMAND, hide = true)]
+    Decode,
+}
+
+#[derive(Debug, Subcommand)]
+enum TokenCommand {
+    /// Makes a token and prints it; it is never shown again.
+    Create {
+        /// Whose it is.
+        name: String,
+        /// reader, technologist, admin, auditor or integration.
+        #[arg(long, value_parser = role)]
+        role: Role,
+        /// Data folder.
+        #[arg(long)]
+        data: Option<PathBuf>,
+        /// Settings file, in place of config/*.toml.
+        #[arg(long)]
+        config: Option<PathBuf>,
+    },
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    Role::parse(text).ok_or_else(|| {
+        let all: Vec<&str> = Role::ALL.iter().map(|r| r.as_str()).collect();
+        format!("must be one of {}", all.join(", "))
+    })
+}
+
+fn sex(text: &str) -> Result<Sex, String> {
+    Sex::parse(text).ok_or_else(|| "must be F or M".to_owned())
+}
+
+/// Runs the command of the process' arguments.
+#[must_use]
+pub fn main() -> ExitCode {
+    // Arguments that clap refuses end the process with its code 2.
+    let outcome = match Arguments::parse().command {
+        Command::Decode => return decode::child::run(),
+        Command::Serve {
+            data,
+            http,
+            dicom,
+            config,
+        } => settings(config.as_deref(), data).and_then(|mut c| {
+            c.listen.http = http.unwrap_or(c.listen.http);
+            c.listen.dicom = dicom.unwrap_or(c.listen.dicom);
+            block_on(serve(c))
+        }),
+        Command::Analyze {
+            input,
+            out,
+            age,
+            sex,
+            config,
+        } => {
+            settings(config.as_deref(), None).and_then(|mut c| {
+                // Nobody else is served here: all cores.
+                c.analysis.threads = cores();
+                let person = Person {
+                    age_years: age,
+                    sex,
+                };
+                block_on(async { analyze(&c, &input, person, &out).await.map_err(exit_code) })
+            })
+        }
+        Command::Token(TokenCommand::Create {
+            name,
+            role,
+            data,
+            config,
+        }) => settings(config.as_deref(), data).and_then(|c| block_on(create_token(c, name, role))),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((code, problem)) => {
+            eprintln!("firstread: {problem}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+type Failure = (u8, String);
+
+fn settings(file: Option<&Path>, data: Option<PathBuf>) -> Result<Config, Failure> {
+    let mut config = Config::read(file).map_err(|e| (BAD_INPUT, e))?;
+    if let Some(data) = data {
+        config.dicom.spool_dir = data.join("spool");
+        config.listen.data = data;
+    }
+    Ok(config)
+}
+
+fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| (1, format!("could not start: {e}")))?;
+    runtime.block_on(work)
+}
+
+async fn serve(config: Config) -> Result<(), Failure> {
+    log_to_stderr();
+    let server = Server::start(config, Arc::new(SystemClock))
+        .await
+        .map_err(|e| (1, e))?;
+    say(&format!(
+        "firstread is ready: http://{}/  DICOM on {}\n{}",
+        server.http,
+        server.dicom,
+        crate::RESEARCH_USE
+    ));
+    server.run(asked_to_stop()).await.map_err(|e| (1, e))
+}
+
+async fn analyze(config: &Config, input: &Path, person: Person, out: &Path) -> Result<(), Problem> {
+    let limits = DecodeLimits {
+        memory_mib: config.analysis.decode_memory_mib,
+        ..DecodeLimits::default()
+    };
+    let input = analyze::read(input, &limits).await?;
+    let engine = Runtime::load(&config.analysis)
+        .and_then(|runtime| runtime.engine("screening"))
+        .map_err(Problem::Internal)?;
+    let norms = Norms::parse(crate::serve::NORM_TABLE).map_err(Problem::Internal)?;
+    analyze::write(&engine, &norms, &input, person, out)
+}
+
+fn exit_code(problem: Problem) -> Failure {
+    match problem {
+        Problem::Internal(text) => (1, text),
+        Problem::BadInput(text) => (BAD_INPUT, text),
+        Problem::NotAnalysed(text) => (NOT_ANALYSED, format!("not analysed: {text}")),
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+async fn asked_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}
+
+fn log_to_stderr() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_env("FIRSTREAD_LOG")
+        .unwrap_or_else(|_| EnvFilter::new("info,ort=warn"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    // A second subscriber in one process (tests) is no reason to fail.
+    let _ = log.try_init();
+}
+
+async fn create_token(config: Config, name: String, role: Role) -> Result<(), Failure> {
+    let data = &config.listen.data;
+    if config.database_url().is_none() && !data.is_dir() {
+        return Err((
+            BAD_INPUT,
+            format!("data folder {} is not there", data.display()),
+        ));
+    }
+    let store = Store::open(config.database_url(), data)
+        .await
+        .map_err(|e| (1, format!("database: {e}")))?;
+    let token = store
+        .create_token(&name, role, SystemClock.now_ms())
+        .await
+        .map_err(|e| (BAD_INPUT, e.to_string()))?;
+    println!("{token}");
+    Ok(())
+}
+
+/// Tells the administrator how to sign in for the first time. On standard output, not in the log.
+pub(crate) fn say_first_user(user: &FirstUser) {
+    if user.generated {
+        say(&format!(
+            "first sign-in: user {}, password {}",
+            user.name, user.password
+        ));
+    } else {
+        say(&format!(
+            "first sign-in: user {}, password as set",
+            user.name
+        ));
+    }
+}
+
+/// A server goes on when nobody reads its standard output any more, where `println!` would panic.
+fn say(text: &str) {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,221 @@
+//! Settings: defaults, then `config/*.toml` or the file given, then the environment.
+//!
+//! One struct per concern, beside the code it sets. `FIRSTREAD_SECTION__KEY=value` in the
+//! environment overrides `key` of `[section]`. Every failure names the key.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
+use figment::providers::{Env, Format, Serialized, Toml};
+use serde::{Deserialize, Serialize};
+
+use crate::analysis::EngineSettings;
+use crate::dicom::receive::ReceiveSettings;
+use crate::intake::IntakeSettings;
+use crate::triage::TriageSettings;
+use crate::web::WebSettings;
+
+/// Everything that can be set.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The site.
+    pub site: SiteSettings,
+    /// The database.
+    pub database: DatabaseSettings,
+    /// Where the server listens.
+    pub listen: ListenSettings,
+    /// Reception.
+    pub dicom: ReceiveSettings,
+    /// Completeness, priors, quarantine.
+    pub intake: IntakeSettings,
+    /// Networks.
+    pub analysis: EngineSettings,
+    /// Ranking.
+    pub triage: TriageSettings,
+    /// Pages.
+    pub web: WebSettings,
+}
+
+/// The site.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SiteSettings {
+    /// `site.time_zone`: IANA name; DICOM and HL7 local times are read in it, pages show it.
+    pub time_zone: String,
+}
+
+impl Default for SiteSettings {
+    fn default() -> Self {
+        Self {
+            time_zone: "UTC".into(),
+        }
+    }
+}
+
+/// The database.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DatabaseSettings {
+    /// `database.url`: `postgres://...`; empty is SQLite in the data folder.
+    pub url: String,
+}
+
+/// Where the server listens.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ListenSettings {
+    /// `listen.data`: the data folder.
+    pub data: PathBuf,
+    /// `listen.http`: pages and API.
+    pub http: SocketAddr,
+    /// `listen.dicom`: C-ECHO and C-STORE.
+    pub dicom: SocketAddr,
+}
+
+impl Default for ListenSettings {
+    fn default() -> Self {
+        Self {
+            data: "data".into(),
+            http: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            dicom: SocketAddr::from(([0, 0, 0, 0], 11112)),
+        }
+    }
+}
+
+impl Config {
+    /// Reads all settings. `file` stands in for `config/*.toml` of the working folder.
+    ///
+    /// # Errors
+    /// Names the key, what it is and what it may be.
+    pub fn read(file: Option<&Path>) -> Result<Self, String> {
+        let mut figment = Figment::from(Serialized::defaults(Self::default()));
+        match file {
+            Some(file) if !file.is_file() => {
+                return Err(format!("settings file {} is not there", file.display()));
+            }
+            Some(file) => figment = figment.merge(Toml::file_exact(file)),
+            None => {
+                for path in config_files(Path::new("config")) {
+                    figment = figment.merge(Toml::file_exact(path));
+                }
+            }
+        }
+        let environment = Env::prefixed("FIRSTREAD_")
+            .filter(|key| key.as_str().contains("__"))
+            .split("__");
+        let mut config: Self = figment
+            .merge(environment)
+            .extract()
+            .map_err(|e| format!("settings: {e}"))?;
+        config.check()?;
+        config.web.time_zone = config.site.time_zone.parse().map_err(|_| {
+            format!(
+                "site.time_zone {:?} is no IANA time zone",
+                config.site.time_zone
+            )
+        })?;
+        config.dicom.spool_dir = config.listen.data.join("spool");
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let url = &self.database.url;
+        if !(url.is_empty() || url.starts_with("postgres") || url.starts_with("sqlite:")) {
+            return Err(
+                "database.url must begin with postgres:// or sqlite://, or be empty".into(),
+            );
+        }
+        self.dicom.check().map_err(|e| format!("dicom.{e}"))?;
+        self.intake.check()?;
+        self.analysis.check()?;
+        self.triage.check()?;
+        self.web.check()
+    }
+
+    /// The database's URL, `None` for SQLite in the data folder.
+    #[must_use]
+    pub fn database_url(&self) -> Option<&str> {
+        Some(self.database.url.as_str()).filter(|url| !url.is_empty())
+    }
+}
+
+fn config_files(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let mut files: Vec<PathBuf> = entries
+        .flatten()
+        .map(|e| e.path())
+        .filter(|p| p.extension().is_some_and(|x| x == "toml"))
+        .collect();
+    files.sort();
+    files
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(toml: &str) -> Result<Config, String> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), toml).unwrap();
+        Config::read(Some(file.path()))
+    }
+
+    #[track_caller]
+    fn check_fails(toml: &str, words: &[&str]) {
+        let error = read(toml).unwrap_err();
+        for word in words {
+            assert!(error.contains(word), "{error:?} does not say {word:?}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_setting_is_named() {
+        check_fails(
+            "[triage]\nk_minutes_per_logit = -1.0",
+            &["triage.k_minutes_per_logit", "-1"],
+        );
+        check_fails("[triage]\nk_minutes = 3", &["k_minutes"]);
+        check_fails("[intake]\nquiet_ms = \"soon\"", &["intake.quiet_ms"]);
+        check_fails(
+            "[site]\ntime_zone = \"Mars/Base\"",
+            &["site.time_zone", "Mars/Base"],
+        );
+        check_fails(
+            "[analysis]\nprovider = \"tpu\"",
+            &["analysis.provider", "tpu"],
+        );
+        check_fails("[database]\nurl = \"mysql://x\"", &["database.url"]);
+    }
+
+    /// Each key of a setting, as `section.key`.
+    fn keys(settings: &serde_json::Value) -> Vec<String> {
+        let sections = settings.as_object().unwrap().iter();
+        sections
+            .flat_map(|(section, keys)| {
+                let keys = keys.as_object().unwrap().keys();
+                keys.map(move |key| format!("{section}.{key}"))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_shipped_file_says_every_default() {
+        let path = Path::new("config/firstread.toml");
+        let text = std::fs::read_to_string(path).unwrap();
+        let written = keys(&toml::from_str(&text).unwrap());
+        let default = serde_json::to_value(Config::default()).unwrap();
+        // The spool follows the data folder and is not set by itself.
+        for key in keys(&default)
+            .iter()
+            .filter(|key| *key != "dicom.spool_dir")
+        {
+            assert!(written.contains(key), "{key} is not in {}", path.display());
+        }
+        let shipped = serde_json::to_value(Config::read(Some(path)).unwrap()).unwrap();
+        assert_eq!(shipped, serde_json::to_value(read("").unwrap()).unwrap());
+    }
+}

@@ -1,0 +1,118 @@
+//! Workers: they take the job whose study stands highest in the list, one at a time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::analysis::Analyst;
+use crate::clock::SharedClock;
+use crate::store::Store;
+use crate::store::jobs::Job;
+
+/// How long a worker may be silent before its job is given to another.
+const LEASE_MS: i64 = 120_000;
+/// How often a running job's lease is prolonged, and an idle worker looks for work unasked.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+/// Wait before a failed job runs again; doubles with every attempt.
+const RETRY_MS: i64 = 2_000;
+
+/// What a worker needs.
+pub struct Worker {
+    /// Name in leases.
+    pub name: String,
+    /// Database.
+    pub store: Store,
+    /// Time.
+    pub clock: SharedClock,
+    /// Who does the work.
+    pub analyst: Arc<Analyst>,
+    /// Rung when there is a new job.
+    pub work: Arc<Notify>,
+    /// When the worker was last alive: shown as a banner when it stops.
+    pub beat_ms: Arc<AtomicI64>,
+}
+
+impl Worker {
+    /// Works until told to stop; a job under way is left to the next start.
+    pub async fn run(self, stop: CancellationToken) {
+        loop {
+            self.beat();
+            let claimed = self
+                .store
+                .claim_job(&self.name, self.clock.now_ms(), LEASE_MS)
+                .await;
+            let job = match claimed {
+                Ok(job) => job,
+                Err(e) => {
+                    error!(error = %e, "could not look for work");
+                    None
+                }
+            };
+            if stop.is_cancelled() {
+                return;
+            }
+            if let Some(job) = job {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = self.work_on(&job) => {}
+                }
+            } else {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = self.work.notified() => {}
+                    () = tokio::time::sleep(HEARTBEAT) => {}
+                }
+            }
+        }
+    }
+
+    fn beat(&self) {
+        self.beat_ms.store(self.clock.now_ms(), Ordering::Relaxed);
+    }
+
+    async fn work_on(&self, job: &Job) {
+        let done = self.analyst.screen_study(job.study_id);
+        tokio::pin!(done);
+        let outcome = loop {
+            tokio::select! {
+                outcome = &mut done => break outcome,
+                () = tokio::time::sleep(HEARTBEAT) => {
+                    self.beat();
+                    if let Err(e) = self.store.keep_job(job.id, self.clock.now_ms() + LEASE_MS).await {
+                        warn!(error = %e, job.id, "could not prolong a lease");
+                    }
+                }
+            }
+        };
+        let settled = match outcome {
+            Ok(()) => self.store.finish_job(job).await,
+            Err(e) => self.failed(job, &e).await,
+        };
+        if let Err(e) = settled {
+            error!(error = %e, job.id, "could not settle a job; its lease will run out");
+        }
+    }
+
+    async fn failed(&self, job: &Job, why: &str) -> Result<(), crate::store::StoreError> {
+        warn!(
+            job.id,
+            study.id = job.study_id,
+            attempt = job.attempts,
+            error = why,
+            "job failed"
+        );
+        if job.attempts >= self.analyst.attempts_max() {
+            info!(job.id, study.id = job.study_id, "given up");
+            self.analyst.give_up(job.study_id, why).await?;
+            return self.store.finish_job(job).await;
+        }
+        let wait = RETRY_MS << job.attempts.clamp(0, 10);
+        self.store
+            .retry_job(job, why, self.clock.now_ms() + wait)
+            .await
+    }
+}

@@ -1,0 +1,26 @@
+//! `firstread`: which brain MRI should a radiologist read first?
+//!
+//! The folders tell the story of a study, in the order data flows:
+//! received (`dicom`), kept (`intake`, `store`), measured (`volume`, `analysis`),
+//! compared (`norms`), ranked (`triage`, `worklist`), shown (`web`).
+//! The map with its invariants is `docs/ARCHITECTURE.md`.
+//!
+//! Research use; not a medical device.
+
+pub mod analysis;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod dicom;
+pub mod intake;
+pub mod jobs;
+pub mod norms;
+pub mod serve;
+pub mod store;
+pub mod triage;
+pub mod volume;
+pub mod web;
+pub mod worklist;
+
+/// The sentence every page, report and message carries.
+pub const RESEARCH_USE: &str = "Research use; not a medical device";

@@ -1,0 +1,256 @@
+//! Puts the parts together and runs them until told to stop.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use crate::analysis::{Analyst, Runtime};
+use crate::clock::SharedClock;
+use crate::config::Config;
+use crate::dicom::decode::DecodeLimits;
+use crate::dicom::receive;
+use crate::intake::{Intake, IntakeParts};
+use crate::jobs::Worker;
+use crate::norms::Norms;
+use crate::store::ranks::Ranker;
+use crate::store::{Files, Store};
+use crate::web::{self, Health, WebState};
+use crate::worklist::NewsDesk;
+
+/// The norm table, in the binary.
+pub const NORM_TABLE: &str = include_str!("../norms/norms_synthseg_v0.json");
+
+/// A running server.
+pub struct Server {
+    /// Where pages and API are.
+    pub http: SocketAddr,
+    /// Where DICOM is.
+    pub dicom: SocketAddr,
+    /// The database.
+    pub store: Store,
+    stop: CancellationToken,
+    tasks: JoinSet<Result<(), String>>,
+}
+
+impl Server {
+    /// Starts all parts. Port 0 lets the system choose.
+    ///
+    /// # Errors
+    /// In words: which part did not start, and why.
+    pub async fn start(config: Config, clock: SharedClock) -> Result<Self, String> {
+        let data = config.listen.data.clone();
+        let files =
+            Files::open(&data).map_err(|e| format!("data folder {}: {e}", data.display()))?;
+        let left = files.empty_spool().map_err(|e| format!("spool: {e}"))?;
+        let store = Store::open(config.database_url(), &data)
+            .await
+            .map_err(database)?;
+        let http = std::net::TcpListener::bind(config.listen.http).map_err(|e| {
+            format!(
+                "could not listen on listen.http {}: {e}",
+                config.listen.http
+            )
+        })?;
+        let dicom = TcpListener::bind(config.listen.dicom).await.map_err(|e| {
+            format!(
+                "could not listen on listen.dicom {}: {e}",
+                config.listen.dicom
+            )
+        })?;
+        let address = |e: std::io::Error| e.to_string();
+        let (http_at, dicom_at) = (
+            http.local_addr().map_err(address)?,
+            dicom.local_addr().map_err(address)?,
+        );
+        let mut server = Self {
+            http: http_at,
+            dicom: dicom_at,
+            store: store.clone(),
+            stop: CancellationToken::new(),
+            tasks: JoinSet::new(),
+        };
+        if left > 0 {
+            info!(
+                left,
+                "removed objects that an earlier process had not acknowledged"
+            );
+        }
+        server
+            .start_parts(config, clock, files, http, dicom)
+            .await?;
+        info!(http = %http_at, dicom = %dicom_at, "ready");
+        Ok(server)
+    }
+
+    async fn start_parts(
+        &mut self,
+        config: Config,
+        clock: SharedClock,
+        files: Files,
+        http: std::net::TcpListener,
+        dicom: TcpListener,
+    ) -> Result<(), String> {
+        let store = self.store.clone();
+        first_user(&store, &clock).await?;
+        let version = store
+            .settings_version(&config.triage, "config", clock.now_ms())
+            .await
+            .map_err(database)?;
+        let ranker = Arc::new(Ranker {
+            settings: config.triage.clone(),
+            version,
+        });
+        let rekeyed = store
+            .rekey_open_studies(&ranker, clock.now_ms())
+            .await
+            .map_err(database)?;
+        if rekeyed > 0 {
+            info!(
+                rekeyed,
+                version, "re-ranked open studies under new settings"
+            );
+        }
+        let (news, work, health) = (
+            NewsDesk::default(),
+            Arc::new(Notify::new()),
+            Health::default(),
+        );
+        let analyst = analyst(&config, &store, &files, &clock, &ranker, &news)?;
+        let state = WebState::new(
+            store.clone(),
+            news.clone(),
+            clock.clone(),
+            config.web.clone(),
+            config.listen.data.clone(),
+            ranker.clone(),
+            health.clone(),
+        );
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            web::serve(http, state, stop)
+                .await
+                .map_err(|e| format!("web: {e}"))
+        });
+        let parts = IntakeParts {
+            store: store.clone(),
+            files: files.clone(),
+            clock: clock.clone(),
+            settings: config.intake.clone(),
+            ranker: ranker.clone(),
+            news: news.clone(),
+            work: work.clone(),
+        };
+        let intake = Intake::start(parts, self.stop.clone())
+            .await
+            .map_err(database)?;
+        let (settings, stop) = (config.dicom.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            receive::serve(dicom, settings, intake, stop)
+                .await
+                .map_err(|e| format!("dicom: {e}"))
+        });
+        let worker = Worker {
+            name: worker_name(&config),
+            store: store.clone(),
+            clock,
+            analyst: Arc::new(analyst),
+            work,
+            beat_ms: health.last_worker_beat_ms.clone(),
+        };
+        store.release_leases(&worker.name).await.map_err(database)?;
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            worker.run(stop).await;
+            Ok(())
+        });
+        health.set_ready();
+        Ok(())
+    }
+
+    /// Serves until a part fails or [`Server::stop`] was asked for by `stopping`.
+    ///
+    /// # Errors
+    /// The part that failed, and why.
+    pub async fn run(mut self, stopping: impl Future<Output = ()>) -> Result<(), String> {
+        let outcome = tokio::select! {
+            () = stopping => Ok(()),
+            ended = self.tasks.join_next() => match ended {
+                Some(Ok(Err(e))) => Err(e),
+                Some(Err(e)) => Err(format!("a part of the server broke: {e}")),
+                _ => Err("a part of the server ended".into()),
+            },
+        };
+        if let Err(e) = &outcome {
+            error!(error = %e, "stopping");
+        }
+        self.stop().await;
+        outcome
+    }
+
+    /// Lets what is under way finish for a bounded time.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(Duration::from_secs(20), all).await;
+    }
+}
+
+fn analyst(
+    config: &Config,
+    store: &Store,
+    files: &Files,
+    clock: &SharedClock,
+    ranker: &Arc<Ranker>,
+    news: &NewsDesk,
+) -> Result<Analyst, String> {
+    let runtime = Runtime::load(&config.analysis)?;
+    Ok(Analyst {
+        store: store.clone(),
+        files: files.clone(),
+        clock: clock.clone(),
+        engine: Arc::new(runtime.engine("screening")?),
+        norms: Arc::new(Norms::parse(NORM_TABLE)?),
+        ranker: ranker.clone(),
+        news: news.clone(),
+        limits: DecodeLimits {
+            memory_mib: config.analysis.decode_memory_mib,
+            ..DecodeLimits::default()
+        },
+        attempts: config.analysis.attempts_max,
+    })
+}
+
+/// The same after a restart, so that what the earlier process had claimed is free at once.
+fn worker_name(config: &Config) -> String {
+    let host = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    let data = std::fs::canonicalize(&config.listen.data).unwrap_or_default();
+    format!("{host}:{}", data.display())
+}
+
+async fn first_user(store: &Store, clock: &SharedClock) -> Result<(), String> {
+    let wanted = std::env::var("FIRSTREAD_ADMIN_PASSWORD")
+        .ok()
+        .filter(|p| !p.is_empty());
+    let made = store
+        .ensure_first_user(wanted, clock.now_ms())
+        .await
+        .map_err(|e| e.to_string())?;
+    if let Some(user) = made {
+        crate::cli::say_first_user(&user);
+    }
+    Ok(())
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "handed to map_err")]
+fn database(e: crate::store::StoreError) -> String {
+    format!("database: {e}")
+}

@@ -1,0 +1,20 @@
+//! One file a table. The columns are explained in `migrations/`.
+
+#![allow(
+    missing_docs,
+    clippy::doc_markdown,
+    reason = "columns are documented where the schema is"
+)]
+
+pub mod api_token;
+pub mod idempotency;
+pub mod imaging_order;
+pub mod instance;
+pub mod job;
+pub mod quarantine;
+pub mod screening;
+pub mod series;
+pub mod settings_version;
+pub mod study;
+pub mod user_account;
+pub mod web_session;

@@ -1,0 +1,125 @@
+//! What is kept: sea-orm entities, queries, and the folder of files beside the database.
+//!
+//! Only this folder names sea-orm. SQLite has one writer connection (so `BEGIN IMMEDIATE`
+//! never waits for ourselves) and separate readers; PostgreSQL uses one pool for both.
+
+pub mod accounts;
+pub mod entity;
+pub mod files;
+pub mod intake;
+pub mod jobs;
+#[path = "../../migrations/mod.rs"]
+pub mod migrations;
+pub mod orders;
+pub mod overview;
+pub mod ranks;
+pub mod results;
+pub mod settings;
+pub mod worklist;
+
+pub use files::Files;
+
+use std::path::Path;
+use std::time::Duration;
+
+use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
+use sea_orm::{
+    ConnectOptions, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
+    SqliteTransactionMode, TransactionOptions, TransactionTrait,
+};
+use sea_orm_migration::MigratorTrait;
+
+/// Readers beside SQLite's one writer.
+const SQLITE_READERS: u32 = 4;
+/// Connections to PostgreSQL.
+const POSTGRES_CONNECTIONS: u32 = 12;
+/// How long a statement waits for a connection or for SQLite's write lock.
+const WAIT: Duration = Duration::from_secs(20);
+
+/// A failure of the database.
+pub type StoreError = DbErr;
+
+/// The database.
+#[derive(Clone, Debug)]
+pub struct Store {
+    write: DatabaseConnection,
+    read: DatabaseConnection,
+}
+
+impl Store {
+    /// Connects, and brings the schema up to date.
+    ///
+    /// `url` is `None` for `firstread.db` in the data folder, else a `postgres://` or `sqlite://` URL.
+    ///
+    /// # Errors
+    /// When the database cannot be reached or a migration fails.
+    pub async fn open(url: Option<&str>, data: &Path) -> Result<Self, StoreError> {
+        let default = format!("sqlite://{}?mode=rwc", data.join("firstread.db").display());
+        let url = url.unwrap_or(&default);
+        let store = if url.starts_with("sqlite:") {
+            Self {
+                write: sqlite(url, 1).await?,
+                read: sqlite(url, SQLITE_READERS).await?,
+            }
+        } else {
+            let mut options = ConnectOptions::new(url);
+            options
+                .max_connections(POSTGRES_CONNECTIONS)
+                .acquire_timeout(WAIT)
+                .sqlx_logging(false);
+            let pool = Database::connect(options).await?;
+            Self {
+                write: pool.clone(),
+                read: pool,
+            }
+        };
+        migrations::Migrator::up(&store.write, None).await?;
+        Ok(store)
+    }
+
+    /// For queries that change nothing.
+    #[must_use]
+    pub(crate) fn read(&self) -> &DatabaseConnection {
+        &self.read
+    }
+
+    /// A transaction that may write.
+    pub(crate) async fn begin(&self) -> Result<DatabaseTransaction, StoreError> {
+        self.write
+            .begin_with_options(TransactionOptions {
+                sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+                ..TransactionOptions::default()
+            })
+            .await
+    }
+
+    /// Which database this is.
+    #[must_use]
+    pub fn is_postgres(&self) -> bool {
+        self.write.get_database_backend() == DbBackend::Postgres
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.read.ping().await
+    }
+}
+
+async fn sqlite(url: &str, connections: u32) -> Result<DatabaseConnection, StoreError> {
+    let mut options = ConnectOptions::new(url);
+    options
+        .max_connections(connections)
+        .min_connections(1)
+        .acquire_timeout(WAIT)
+        .sqlx_logging(false)
+        .map_sqlx_sqlite_opts(|o| {
+            o.journal_mode(SqliteJournalMode::Wal)
+                .synchronous(SqliteSynchronous::Full)
+                .busy_timeout(WAIT)
+                .foreign_keys(true)
+        });
+    Database::connect(options).await
+}

@@ -1,0 +1,149 @@
+//! Changing what is known of a study, and its place in the list with it, in one transaction.
+
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait,
+    IntoActiveModel, QueryFilter, QueryOrder, QuerySelect,
+};
+
+use super::entity::study;
+use super::{Store, StoreError};
+use crate::triage::{Band, Evidence, OrderPriority, TriageSettings, rank};
+
+/// Settings of the ranking together with the version they are kept under.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ranker {
+    /// The settings.
+    pub settings: TriageSettings,
+    /// Their row in `settings_version`.
+    pub version: i64,
+}
+
+/// The part of a study that ranking and analysis change.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Standing {
+    /// (0020,000D)
+    pub study_uid: String,
+    /// What the ranking rests on.
+    pub evidence: Evidence,
+    /// received, screened, `not_analysed` or failed.
+    pub state: String,
+    /// Why it was not analysed.
+    pub not_analysed_reason: Option<String>,
+    /// pending, done or `not_done`.
+    pub volumetry: String,
+    /// Why volumetry was not done.
+    pub volumetry_reason: Option<String>,
+    /// "T1, FLAIR; DWI not analysed".
+    pub looked_at: Option<String>,
+    /// When screening was done.
+    pub screened_at: Option<i64>,
+}
+
+impl Store {
+    /// Applies `change` to a study and re-ranks it. Other studies do not move.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn change_standing(
+        &self,
+        study_id: i64,
+        ranker: &Ranker,
+        now_ms: i64,
+        change: impl FnOnce(&mut Standing),
+    ) -> Result<(), StoreError> {
+        let tx = self.begin().await?;
+        let found = study::Entity::find_by_id(study_id)
+            .lock_exclusive()
+            .one(&tx)
+            .await?;
+        if let Some(study) = found {
+            let mut standing = standing(&study);
+            change(&mut standing);
+            update(&tx, study, standing, ranker, now_ms).await?;
+        }
+        tx.commit().await
+    }
+
+    /// Re-keys every open study that was ranked under other settings, in one transaction.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn rekey_open_studies(
+        &self,
+        ranker: &Ranker,
+        now_ms: i64,
+    ) -> Result<u64, StoreError> {
+        let tx = self.begin().await?;
+        let stale = study::Entity::find()
+            .filter(study::Column::Reading.eq("open"))
+            .filter(study::Column::SettingsVersion.ne(ranker.version))
+            .order_by_asc(study::Column::Id)
+            .lock_exclusive()
+            .all(&tx)
+            .await?;
+        let n = stale.len() as u64;
+        for study in stale {
+            let standing = standing(&study);
+            update(&tx, study, standing, ranker, now_ms).await?;
+        }
+        tx.commit().await?;
+        Ok(n)
+    }
+}
+
+fn standing(study: &study::Model) -> Standing {
+    let mut evidence: Evidence = serde_json::from_str(&study.evidence_json).unwrap_or_default();
+    evidence.order = OrderPriority::parse(&study.order_priority).unwrap_or_default();
+    Standing {
+        study_uid: study.study_uid.clone(),
+        evidence,
+        state: study.state.clone(),
+        not_analysed_reason: study.not_analysed_reason.clone(),
+        volumetry: study.volumetry.clone(),
+        volumetry_reason: study.volumetry_reason.clone(),
+        looked_at: study.looked_at.clone(),
+        screened_at: study.screened_at,
+    }
+}
+
+async fn update(
+    tx: &DatabaseTransaction,
+    study: study::Model,
+    standing: Standing,
+    ranker: &Ranker,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    let arrived_at = study.arrived_at;
+    let highest = Band::parse(&study.highest_band).unwrap_or(Band::Pending);
+    let mut row = study.into_active_model();
+    row.state = Set(standing.state);
+    row.not_analysed_reason = Set(standing.not_analysed_reason);
+    row.volumetry = Set(standing.volumetry);
+    row.volumetry_reason = Set(standing.volumetry_reason);
+    row.looked_at = Set(standing.looked_at);
+    row.screened_at = Set(standing.screened_at);
+    place(&mut row, &standing.evidence, arrived_at, highest, ranker);
+    row.changed_at = Set(now_ms);
+    row.update(tx).await?;
+    Ok(())
+}
+
+/// Writes the columns that follow from the evidence.
+pub(super) fn place(
+    row: &mut study::ActiveModel,
+    evidence: &Evidence,
+    arrived_at: i64,
+    highest: Band,
+    ranker: &Ranker,
+) {
+    let ranking = rank(evidence, &ranker.settings);
+    row.order_priority = Set(evidence.order.as_str().to_owned());
+    row.evidence_json = Set(serde_json::to_string(evidence).unwrap_or_default());
+    row.ranking_json = Set(serde_json::to_string(&ranking).unwrap_or_default());
+    row.settings_version = Set(ranker.version);
+    row.head_start_ms = Set(ranking.head_start_ms);
+    row.effective_arrival_ms = Set(arrived_at - ranking.head_start_ms);
+    row.band = Set(ranking.band.as_str().to_owned());
+    row.highest_band = Set(ranking.band.max(highest).as_str().to_owned());
+    row.p_abnormal = Set(ranking.p_abnormal);
+}

@@ -1,0 +1,314 @@
+//! Reading the list and one study.
+
+use std::collections::HashMap;
+
+use sea_orm::{
+    ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, Statement, Value,
+};
+
+use super::entity::{instance, screening, series, study};
+use super::results::ScreeningResult;
+use super::{Store, StoreError};
+use crate::clock::rfc3339;
+use crate::triage::{Band, Ranking};
+use crate::worklist::{
+    ITEMS_PER_PAGE, ScreeningDetail, SeriesDetail, StudyDetail, VolumeDetail, WorklistItem,
+    WorklistPage, WorklistQuery, display_name,
+};
+
+/// The list's order, everywhere the same: it is total, so pages never overlap.
+const ORDER: &str = "effective_arrival_ms, arrived_at, study_uid";
+
+#[derive(FromQueryResult)]
+struct Ranked {
+    rank: i64,
+    #[sea_orm(nested)]
+    study: study::Model,
+}
+
+#[derive(FromQueryResult)]
+struct Count {
+    n: i64,
+}
+
+#[derive(FromQueryResult)]
+struct CountOf {
+    study_id: i64,
+    n: i64,
+}
+
+impl Store {
+    /// A page of open studies in order.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn worklist(&self, query: &WorklistQuery) -> Result<WorklistPage, StoreError> {
+        let page = query.page.max(1);
+        let offset = (page - 1).saturating_mul(ITEMS_PER_PAGE);
+        let (condition, mut values) = conditions(query);
+        let total = self.count(&condition, values.clone()).await?;
+        // The rank is the place among all open studies, also where a filter hides some.
+        let ranks = format!(
+            "SELECT id, ROW_NUMBER() OVER (ORDER BY {ORDER}) AS rank FROM study WHERE reading = 'open'"
+        );
+        let (limit, skip) = (values.len() + 1, values.len() + 2);
+        values.push(as_i64(ITEMS_PER_PAGE).into());
+        values.push(as_i64(offset).into());
+        let sql = format!(
+            "SELECT r.rank, s.* FROM ({ranks}) r JOIN study s ON s.id = r.id \
+             WHERE {condition} ORDER BY r.rank LIMIT ${limit} OFFSET ${skip}"
+        );
+        let rows = Ranked::find_by_statement(self.statement(&sql, values))
+            .all(self.read())
+            .await?;
+        let images = self.images_of(rows.iter().map(|r| r.study.id)).await?;
+        let items = rows
+            .iter()
+            .map(|r| {
+                item(
+                    &r.study,
+                    as_u64(r.rank),
+                    images.get(&r.study.id).copied().unwrap_or(0),
+                )
+            })
+            .collect();
+        Ok(WorklistPage { items, total, page })
+    }
+
+    /// One study with its series, screenings and volumes.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn study_detail(&self, study_uid: &str) -> Result<Option<StudyDetail>, StoreError> {
+        let found = study::Entity::find().filter(study::Column::StudyUid.eq(study_uid));
+        let Some(study) = found.one(self.read()).await? else {
+            return Ok(None);
+        };
+        let images = self.images_of([study.id]).await?;
+        let rank = if study.reading == "open" {
+            self.rank_of(&study).await?
+        } else {
+            0
+        };
+        let item = item(&study, rank, images.get(&study.id).copied().unwrap_or(0));
+        let screenings = screening::Entity::find()
+            .filter(screening::Column::StudyId.eq(study.id))
+            .order_by_asc(screening::Column::Id)
+            .all(self.read())
+            .await?;
+        let results: Vec<Option<ScreeningResult>> = screenings
+            .iter()
+            .map(|s| serde_json::from_str(&s.result_json).ok())
+            .collect();
+        let findings = item
+            .reasons
+            .iter()
+            .filter(|r| !NOT_FINDINGS.contains(&r.code.as_str()))
+            .cloned()
+            .collect();
+        Ok(Some(StudyDetail {
+            item,
+            reading: study.reading.clone(),
+            settings_version: study.settings_version,
+            series: self.series_details(study.id).await?,
+            volumes: volumes(&results),
+            screenings: screenings
+                .iter()
+                .zip(&results)
+                .map(|(s, result)| screening_detail(s, result.as_ref()))
+                .collect(),
+            findings,
+            deliveries: Vec::new(),
+        }))
+    }
+
+    async fn count(&self, condition: &str, values: Vec<Value>) -> Result<u64, StoreError> {
+        let sql =
+            format!("SELECT COUNT(*) AS n FROM study s WHERE reading = 'open' AND {condition}");
+        let count = Count::find_by_statement(self.statement(&sql, values))
+            .one(self.read())
+            .await?;
+        Ok(as_u64(count.map_or(0, |c| c.n)))
+    }
+
+    async fn rank_of(&self, study: &study::Model) -> Result<u64, StoreError> {
+        let sql = format!(
+            "SELECT COUNT(*) AS n FROM study WHERE reading = 'open' AND ({ORDER}) < ($1, $2, $3)"
+        );
+        let values = vec![
+            study.effective_arrival_ms.into(),
+            study.arrived_at.into(),
+            study.study_uid.clone().into(),
+        ];
+        let count = Count::find_by_statement(self.statement(&sql, values))
+            .one(self.read())
+            .await?;
+        Ok(as_u64(count.map_or(0, |c| c.n)) + 1)
+    }
+
+    async fn images_of(
+        &self,
+        studies: impl IntoIterator<Item = i64>,
+    ) -> Result<HashMap<i64, u64>, StoreError> {
+        let ids: Vec<String> = studies.into_iter().map(|id| id.to_string()).collect();
+        if ids.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let sql = format!(
+            "SELECT series.study_id, COUNT(*) AS n FROM instance \
+             JOIN series ON series.id = instance.series_id \
+             WHERE series.study_id IN ({}) GROUP BY series.study_id",
+            ids.join(", ")
+        );
+        let rows = CountOf::find_by_statement(self.statement(&sql, vec![]))
+            .all(self.read())
+            .await?;
+        Ok(rows
+            .into_iter()
+            .map(|r| (r.study_id, as_u64(r.n)))
+            .collect())
+    }
+
+    async fn series_details(&self, study_id: i64) -> Result<Vec<SeriesDetail>, StoreError> {
+        let all = series::Entity::find()
+            .filter(series::Column::StudyId.eq(study_id))
+            .order_by_asc(series::Column::Number)
+            .order_by_asc(series::Column::Id)
+            .all(self.read())
+            .await?;
+        let mut details = Vec::with_capacity(all.len());
+        for s in all {
+            let images = sea_orm::PaginatorTrait::count(
+                instance::Entity::find().filter(instance::Column::SeriesId.eq(s.id)),
+                self.read(),
+            )
+            .await?;
+            let settled = s.settled_images.is_some_and(|n| as_u64(n) == images);
+            details.push(SeriesDetail {
+                series_uid: s.series_uid,
+                number: s.number,
+                modality: s.modality,
+                description: s.description,
+                images,
+                state: if settled { "complete" } else { "receiving" }.to_owned(),
+                kind: s.kind,
+                kind_reason: s.kind_reason,
+            });
+        }
+        Ok(details)
+    }
+
+    pub(crate) fn statement(&self, sql: &str, values: Vec<Value>) -> Statement {
+        Statement::from_sql_and_values(self.read().get_database_backend(), sql, values)
+    }
+}
+
+/// Reason codes that are not measured in the images.
+const NOT_FINDINGS: [&str; 6] = [
+    "order_stat",
+    "order_asap",
+    "screening",
+    "not_analysed",
+    "not_screened",
+    "site_rule",
+];
+
+fn conditions(query: &WorklistQuery) -> (String, Vec<Value>) {
+    let mut parts = vec!["1 = 1".to_owned()];
+    let mut values: Vec<Value> = Vec::new();
+    if let Some(band) = query.band {
+        values.push(band.as_str().into());
+        parts.push(format!("s.band = ${}", values.len()));
+    }
+    if let Some(text) = query.q.as_deref().map(str::trim).filter(|t| !t.is_empty()) {
+        let escaped = text
+            .to_lowercase()
+            .replace('\\', "\\\\")
+            .replace('%', "\\%")
+            .replace('_', "\\_");
+        values.push(format!("%{escaped}%").into());
+        let n = values.len();
+        let columns = [
+            "patient_name",
+            "patient_id",
+            "accession",
+            "description",
+            "referrer",
+        ]
+        .map(|c| format!("LOWER(COALESCE(s.{c}, '')) LIKE ${n} ESCAPE '\\'"));
+        parts.push(format!("({})", columns.join(" OR ")));
+    }
+    (parts.join(" AND "), values)
+}
+
+fn item(study: &study::Model, rank: u64, images: u64) -> WorklistItem {
+    let ranking: Option<Ranking> = serde_json::from_str(&study.ranking_json).ok();
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a head start is far below 2^53 ms"
+    )]
+    let head_start_minutes = study.head_start_ms as f64 / 60_000.0;
+    WorklistItem {
+        study_uid: study.study_uid.clone(),
+        rank,
+        band: Band::parse(&study.band).unwrap_or(Band::Pending),
+        head_start_minutes,
+        reasons: ranking.map(|r| r.reasons).unwrap_or_default(),
+        p_abnormal: study.p_abnormal,
+        order_priority: study.order_priority.clone(),
+        state: study.state.clone(),
+        not_analysed_reason: study.not_analysed_reason.clone(),
+        volumetry: study.volumetry.clone(),
+        volumetry_reason: study.volumetry_reason.clone(),
+        arrived_at: rfc3339(study.arrived_at),
+        screened_at: study.screened_at.map(rfc3339),
+        analysed_at: study.analysed_at.map(rfc3339),
+        effective_arrival: rfc3339(study.effective_arrival_ms),
+        looked_at: study.looked_at.clone(),
+        note: study.note.clone(),
+        patient_name: study.patient_name.as_deref().map(display_name),
+        patient_id: study.patient_id.clone(),
+        sex: study.sex.clone(),
+        age_years: study.age_years,
+        accession: study.accession.clone(),
+        study_date: study.study_date.clone(),
+        description: study.description.clone(),
+        referrer: study.referrer.as_deref().map(display_name),
+        modality: study.modality.clone(),
+        images,
+    }
+}
+
+fn screening_detail(row: &screening::Model, result: Option<&ScreeningResult>) -> ScreeningDetail {
+    ScreeningDetail {
+        series_uid: row.series_uid.clone(),
+        outcome: row.outcome.clone(),
+        reason: row.reason.clone(),
+        model: row.model.clone(),
+        provider: row.provider.clone(),
+        created_at: rfc3339(row.created_at),
+        p_calibrated: result.and_then(|r| r.p_calibrated),
+        timings_ms: result.map_or(serde_json::Value::Null, |r| {
+            serde_json::to_value(&r.timings_ms).unwrap_or_default()
+        }),
+        pictures: result.map(|r| r.pictures.clone()).unwrap_or_default(),
+    }
+}
+
+/// The volumes of the screening that rests on a T1, else of the first one.
+fn volumes(results: &[Option<ScreeningResult>]) -> Vec<VolumeDetail> {
+    let measured = || results.iter().flatten().filter(|r| !r.volumes.is_empty());
+    measured()
+        .find(|r| r.contrast == "T1")
+        .or_else(|| measured().next())
+        .map(|r| r.volumes.clone())
+        .unwrap_or_default()
+}
+
+pub(crate) fn as_i64(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+pub(crate) fn as_u64(n: i64) -> u64 {
+    u64::try_from(n).unwrap_or(0)
+}

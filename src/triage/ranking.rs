@@ -1,0 +1,375 @@
+//! Evidence and settings to head start, band and reasons.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Evidence, Finding, OrderPriority, TriageSettings, logistic, logit};
+
+/// Milliseconds in a minute.
+const MS_PER_MINUTE: f64 = 60_000.0;
+
+/// How a study stands out, for display and alerts; lowest first.
+/// Order priority is a column of its own and never raises it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Band {
+    /// Not screened yet.
+    Pending,
+    /// Nothing that moves it up much.
+    Routine,
+    /// Above the ordinary.
+    Elevated,
+    /// Look soon.
+    Urgent,
+    /// A finding marked critical.
+    Critical,
+}
+
+impl Band {
+    /// As the API and the database write it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Routine => "routine",
+            Self::Elevated => "elevated",
+            Self::Urgent => "urgent",
+            Self::Critical => "critical",
+        }
+    }
+
+    /// Reads what [`Band::as_str`] writes.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [
+            Self::Pending,
+            Self::Routine,
+            Self::Elevated,
+            Self::Urgent,
+            Self::Critical,
+        ]
+        .into_iter()
+        .find(|b| b.as_str() == text)
+    }
+}
+
+/// One term of the head start, in words and minutes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reason {
+    /// Stable code: `order_stat`, `screening`, a finding's code, ...
+    pub code: String,
+    /// For the reader.
+    pub text: String,
+    /// Minutes that it gives, after caps; 0 where another finding of its group counts instead.
+    pub minutes: f64,
+}
+
+/// Where a study stands and why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Ranking {
+    /// Sum of all terms, milliseconds; never negative.
+    pub head_start_ms: i64,
+    /// Order priority's share, minutes.
+    pub order_minutes: f64,
+    /// Screening's share, minutes, after its cap.
+    pub ai_minutes: f64,
+    /// Findings' share, minutes, after their cap.
+    pub findings_minutes: f64,
+    /// Site rules' share, minutes, after their cap.
+    pub site_rules_minutes: f64,
+    /// Probability shifted to the site's prevalence; `None` before screening.
+    pub p_abnormal: Option<f64>,
+    /// Band.
+    pub band: Band,
+    /// Terms, largest first.
+    pub reasons: Vec<Reason>,
+}
+
+/// Turns evidence into a head start. Deterministic; reads no clock.
+#[must_use]
+pub fn rank(evidence: &Evidence, settings: &TriageSettings) -> Ranking {
+    let mut reasons = Vec::new();
+    let order_minutes = order_term(evidence.order, settings, &mut reasons);
+    let p_abnormal = evidence.screening.as_ref().map(|s| {
+        let shift = logit(settings.site_prevalence) - logit(s.prevalence_train);
+        logistic(logit(s.p_calibrated.clamp(1e-9, 1.0 - 1e-9)) + shift)
+    });
+    let ai_minutes = ai_term(evidence, p_abnormal, settings, &mut reasons);
+    let findings_minutes = findings_term(&evidence.findings, settings, &mut reasons);
+    let site_rules_minutes = site_rules_term(&evidence.site_rules, settings, &mut reasons);
+    let total = order_minutes + ai_minutes + findings_minutes + site_rules_minutes;
+    reasons.sort_by(|a, b| b.minutes.total_cmp(&a.minutes));
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "bounded by the caps to about 1e9"
+    )]
+    let head_start_ms = (total * MS_PER_MINUTE).round() as i64;
+    Ranking {
+        head_start_ms,
+        order_minutes,
+        ai_minutes,
+        findings_minutes,
+        site_rules_minutes,
+        p_abnormal,
+        band: band(evidence, ai_minutes + findings_minutes, settings),
+        reasons,
+    }
+}
+
+fn order_term(order: OrderPriority, settings: &TriageSettings, reasons: &mut Vec<Reason>) -> f64 {
+    let (code, text, minutes) = match order {
+        OrderPriority::Routine => return 0.0,
+        OrderPriority::Asap => ("order_asap", "ordered ASAP", settings.asap_minutes),
+        OrderPriority::Stat => ("order_stat", "ordered STAT", settings.stat_minutes),
+    };
+    reasons.push(Reason {
+        code: code.into(),
+        text: text.into(),
+        minutes,
+    });
+    minutes
+}
+
+/// Head start in minutes of a probability at the site's prevalence.
+pub(super) fn ai_minutes(p: f64, settings: &TriageSettings) -> f64 {
+    let p = p.clamp(settings.p_floor, 1.0 - settings.p_floor);
+    let minutes = settings.k_minutes_per_logit * (logit(p) - logit(settings.p_floor));
+    minutes.clamp(0.0, settings.ai_cap_minutes)
+}
+
+fn ai_term(
+    evidence: &Evidence,
+    p_abnormal: Option<f64>,
+    settings: &TriageSettings,
+    reasons: &mut Vec<Reason>,
+) -> f64 {
+    let minutes = ai_minutes(p_abnormal.unwrap_or(settings.site_prevalence), settings);
+    let (code, text) = match (&evidence.screening, &evidence.not_analysed) {
+        (Some(_), _) => ("screening", "screening".to_owned()),
+        (None, Some(why)) => (
+            "not_analysed",
+            format!("not analysed: ranked as an average study ({why})"),
+        ),
+        (None, None) => (
+            "not_screened",
+            "not screened yet: ranked as an average study".to_owned(),
+        ),
+    };
+    reasons.push(Reason {
+        code: code.into(),
+        text,
+        minutes,
+    });
+    minutes
+}
+
+fn findings_term(
+    findings: &[Finding],
+    settings: &TriageSettings,
+    reasons: &mut Vec<Reason>,
+) -> f64 {
+    let mut largest: BTreeMap<&str, (usize, f64)> = BTreeMap::new();
+    for (i, finding) in findings.iter().enumerate() {
+        let minutes = finding.minutes.max(0.0);
+        let slot = largest
+            .entry(finding.group.as_str())
+            .or_insert((i, minutes));
+        if minutes > slot.1 {
+            *slot = (i, minutes);
+        }
+    }
+    let sum: f64 = largest.values().map(|(_, minutes)| minutes).sum();
+    let total = sum.min(settings.findings_cap_minutes);
+    // Where the cap bites, the terms shown shrink together, so that they still add up.
+    let scale = if sum > 0.0 { total / sum } else { 0.0 };
+    for (i, finding) in findings.iter().enumerate() {
+        let counts = largest
+            .get(finding.group.as_str())
+            .is_some_and(|(winner, _)| *winner == i);
+        reasons.push(Reason {
+            code: finding.code.clone(),
+            text: finding.text.clone(),
+            minutes: if counts {
+                finding.minutes.max(0.0) * scale
+            } else {
+                0.0
+            },
+        });
+    }
+    total
+}
+
+fn site_rules_term(
+    rules: &[(String, f64)],
+    settings: &TriageSettings,
+    reasons: &mut Vec<Reason>,
+) -> f64 {
+    let sum: f64 = rules.iter().map(|(_, minutes)| minutes.max(0.0)).sum();
+    let total = sum.min(settings.site_rules_cap_minutes);
+    let scale = if sum > 0.0 { total / sum } else { 0.0 };
+    for (text, minutes) in rules {
+        let minutes = minutes.max(0.0) * scale;
+        reasons.push(Reason {
+            code: "site_rule".into(),
+            text: text.clone(),
+            minutes,
+        });
+    }
+    total
+}
+
+fn band(evidence: &Evidence, ai_and_findings: f64, settings: &TriageSettings) -> Band {
+    if evidence.findings.iter().any(|f| f.critical) {
+        Band::Critical
+    } else if evidence.screening.is_none() {
+        Band::Pending
+    } else if ai_and_findings >= settings.urgent_from_minutes {
+        Band::Urgent
+    } else if ai_and_findings >= settings.elevated_from_minutes {
+        Band::Elevated
+    } else {
+        Band::Routine
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::triage::Screening;
+    use proptest::prelude::*;
+
+    fn screened(p: f64) -> Evidence {
+        let screening = Some(Screening {
+            p_calibrated: p,
+            prevalence_train: 0.1,
+        });
+        Evidence {
+            screening,
+            ..Evidence::default()
+        }
+    }
+
+    fn finding(group: &str, minutes: f64) -> Finding {
+        Finding {
+            code: format!("{group}_{minutes}"),
+            group: group.into(),
+            text: "finding".into(),
+            minutes,
+            critical: false,
+        }
+    }
+
+    #[test]
+    fn an_unscreened_study_is_ranked_as_an_average_one() {
+        let s = TriageSettings::default();
+        let pending = rank(&Evidence::default(), &s);
+        // 30 * (logit 0.1 - logit 0.003)
+        assert!(
+            (pending.ai_minutes - 108.27).abs() < 0.01,
+            "{}",
+            pending.ai_minutes
+        );
+        assert_eq!(pending.band, Band::Pending);
+        assert_eq!(
+            pending.head_start_ms,
+            rank(&screened(0.1), &s).head_start_ms
+        );
+    }
+
+    #[test]
+    fn the_floor_earns_nothing_and_the_cap_holds() {
+        let s = TriageSettings::default();
+        assert_eq!(rank(&screened(0.000_1), &s).head_start_ms, 0);
+        assert_eq!(rank(&screened(0.999_999), &s).head_start_ms, 180 * 60_000);
+        assert_eq!(rank(&screened(0.999_999), &s).band, Band::Urgent);
+    }
+
+    #[test]
+    fn only_the_largest_of_a_group_counts_and_terms_add_up() {
+        let s = TriageSettings::default();
+        let mut evidence = screened(0.2);
+        evidence.findings = vec![
+            finding("a", 20.0),
+            finding("a", 30.0),
+            finding("b", 10.0),
+            finding("b", 10.0),
+        ];
+        let ranking = rank(&evidence, &s);
+        assert!((ranking.findings_minutes - 40.0).abs() < 1e-9);
+        let sum: f64 = ranking.reasons.iter().map(|r| r.minutes).sum();
+        assert!((sum * 60_000.0 - ranking.head_start_ms as f64).abs() < 1.0);
+    }
+
+    #[test]
+    fn an_order_lies_outside_every_cap_and_raises_no_band() {
+        let s = TriageSettings::default();
+        let mut evidence = screened(0.01);
+        let before = rank(&evidence, &s);
+        evidence.order = OrderPriority::Stat;
+        let after = rank(&evidence, &s);
+        assert_eq!(after.head_start_ms - before.head_start_ms, 10_080 * 60_000);
+        assert_eq!(after.band, before.band);
+    }
+
+    fn any_evidence() -> impl Strategy<Value = Evidence> {
+        let findings = prop::collection::vec((0usize..4, 0.0..80.0f64, any::<bool>()), 0..6);
+        let order = prop::sample::select(vec![
+            OrderPriority::Routine,
+            OrderPriority::Asap,
+            OrderPriority::Stat,
+        ]);
+        (order, prop::option::of(0.0..=1.0f64), findings).prop_map(|(order, p, findings)| {
+            Evidence {
+                order,
+                screening: p.map(|p| Screening {
+                    p_calibrated: p,
+                    prevalence_train: 0.5,
+                }),
+                not_analysed: None,
+                findings: findings
+                    .into_iter()
+                    .map(|(g, minutes, critical)| Finding {
+                        critical,
+                        ..finding(["a", "b", "c", "d"][g], minutes)
+                    })
+                    .collect(),
+                site_rules: vec![],
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn raising_evidence_never_lowers_a_study(e in any_evidence(), up in 0.0..1.0f64, g in 0usize..4) {
+            let s = TriageSettings::default();
+            let before = rank(&e, &s);
+            if let Some(screening) = &e.screening {
+                let p = screening.p_calibrated;
+                let mut more = e.clone();
+                more.screening = Some(Screening { p_calibrated: p + (1.0 - p) * up, ..screening.clone() });
+                let after = rank(&more, &s);
+                prop_assert!(after.head_start_ms >= before.head_start_ms);
+                prop_assert!(after.band >= before.band);
+            }
+            let mut more = e.clone();
+            more.findings.push(finding(["a", "b", "c", "d"][g], up * 60.0));
+            prop_assert!(rank(&more, &s).head_start_ms >= before.head_start_ms);
+            let mut more = e.clone();
+            more.order = OrderPriority::Stat;
+            prop_assert!(rank(&more, &s).head_start_ms >= before.head_start_ms);
+        }
+
+        #[test]
+        fn the_published_bound_holds(a in any_evidence(), b in any_evidence()) {
+            let s = TriageSettings::default();
+            let (mut a, mut b) = (a, b);
+            a.order = OrderPriority::Routine;
+            b.order = OrderPriority::Routine;
+            let bound_minutes = s.overtaking_bound_minutes();
+            let lead = rank(&a, &s).head_start_ms - rank(&b, &s).head_start_ms;
+            prop_assert!(lead as f64 <= bound_minutes * 60_000.0);
+            prop_assert!(rank(&a, &s).head_start_ms >= 0);
+        }
+    }
+}

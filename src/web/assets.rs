@@ -1,0 +1,48 @@
+//! Style and script, in the binary.
+
+use std::sync::LazyLock;
+
+use actix_web::http::header;
+use actix_web::{HttpResponse, web};
+
+use super::answer::{PageError, Problem};
+use crate::store::accounts::digest;
+
+const CSS: &str = include_str!("static/firstread.css");
+const JS: &str = include_str!("static/worklist.js");
+const ICON: &str = include_str!("static/icon.svg");
+
+/// Characters of the digest in the address of a file.
+const VERSION_CHARS: usize = 12;
+
+/// Changes with the files: browsers may keep them for ever.
+pub(super) fn version() -> &'static str {
+    static VERSION: LazyLock<String> =
+        LazyLock::new(|| digest(&[CSS, JS, ICON].concat())[..VERSION_CHARS].to_owned());
+    &VERSION
+}
+
+pub(super) async fn file(name: web::Path<String>) -> Result<HttpResponse, PageError> {
+    let (kind, text) = match name.as_str() {
+        "firstread.css" => ("text/css; charset=utf-8", CSS),
+        "worklist.js" => ("text/javascript; charset=utf-8", JS),
+        "icon.svg" => ("image/svg+xml", ICON),
+        _ => return Err(Problem::not_found("There is nothing at this address.").into()),
+    };
+    Ok(kept(kind, text))
+}
+
+pub(super) async fn icon() -> HttpResponse {
+    kept("image/svg+xml", ICON)
+}
+
+pub(super) async fn robots() -> HttpResponse {
+    kept("text/plain; charset=utf-8", "User-agent: *\nDisallow: /\n")
+}
+
+fn kept(kind: &str, text: &'static str) -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, kind))
+        .insert_header((header::CACHE_CONTROL, "public, max-age=31536000, immutable"))
+        .body(text)
+}

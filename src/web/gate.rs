@@ -1,0 +1,272 @@
+//! The gate that every request passes: rule, identity, role, origin; and the headers every answer gets.
+
+use std::time::Duration;
+
+use actix_web::body::BoxBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::error::InternalError;
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{Method, StatusCode};
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpMessage, HttpResponse, web};
+
+use super::WebState;
+use super::answer::Problem;
+use super::routes::{self, Access};
+use crate::store::accounts::{Role, TokenHolder, User};
+
+/// Name of the session cookie.
+pub(super) const SESSION_COOKIE: &str = "firstread_session";
+/// Longest path with query; longer ones are nobody's honest wish.
+const TARGET_BYTES_MAX: usize = 8 * 1024;
+
+/// Only our own files, nothing inline, in nobody's frame.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+     img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+const HEADERS: [(&str, &str); 7] = [
+    ("content-security-policy", CONTENT_SECURITY_POLICY),
+    ("x-content-type-options", "nosniff"),
+    ("x-frame-options", "DENY"),
+    ("referrer-policy", "no-referrer"),
+    ("cross-origin-opener-policy", "same-origin"),
+    ("cross-origin-resource-policy", "same-origin"),
+    (
+        "permissions-policy",
+        "camera=(), microphone=(), geolocation=()",
+    ),
+];
+
+/// A person at a signed-in browser.
+#[derive(Clone)]
+pub(super) struct Visitor {
+    pub user: User,
+    /// What its forms must carry.
+    pub csrf: String,
+    /// The cookie's value.
+    pub secret: String,
+}
+
+/// Puts the protective headers on every answer, and a limit on how long it may take.
+pub(super) async fn protect(
+    req: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let seconds = state(&req).map_or(1, |s| s.settings.request_timeout_seconds);
+    let limit = Duration::from_secs(seconds);
+    if let Ok(answered) = tokio::time::timeout(limit, next.call(req)).await {
+        let mut response = answered?;
+        put_headers(response.headers_mut());
+        return Ok(response);
+    }
+    let problem = Problem::new(
+        StatusCode::REQUEST_TIMEOUT,
+        "timeout",
+        "The request took too long.",
+    );
+    let mut response = problem.json();
+    put_headers(response.headers_mut());
+    Err(InternalError::from_response("request timeout", response).into())
+}
+
+fn put_headers(headers: &mut HeaderMap) {
+    for (name, value) in HEADERS {
+        headers.insert(
+            HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        );
+    }
+    if !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+}
+
+/// Lets a request through to its handler only when its rule allows it.
+pub(super) async fn check(
+    req: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    match admit(&req).await {
+        Ok(()) => next.call(req).await,
+        Err(response) => Ok(req.into_response(response)),
+    }
+}
+
+async fn admit(req: &ServiceRequest) -> Result<(), HttpResponse> {
+    let for_program = req.path().starts_with("/api/");
+    let refuse = |problem: Problem| {
+        if for_program {
+            problem.json()
+        } else {
+            problem.page()
+        }
+    };
+    if req.uri().path_and_query().map_or(0, |t| t.as_str().len()) > TARGET_BYTES_MAX {
+        let detail = "The address is too long.";
+        return Err(refuse(Problem::new(
+            StatusCode::URI_TOO_LONG,
+            "too_long",
+            detail,
+        )));
+    }
+    let Some(pattern) = req.match_pattern() else {
+        return Err(refuse(Problem::not_found(
+            "There is nothing at this address.",
+        )));
+    };
+    let Some(rule) = routes::rule_of(req.method(), &pattern) else {
+        return Err(wrong_method(&refuse, &pattern));
+    };
+    if *req.method() != Method::GET && from_elsewhere(req.headers()) {
+        let detail = "This came from another site. Open firstread itself and try again.";
+        return Err(refuse(Problem::forbidden("cross_site", detail)));
+    }
+    match rule.access {
+        Access::Public => Ok(()),
+        Access::Page(roles) => admit_visitor(req, roles).await,
+        Access::Api(roles) => admit_program(req, roles).await,
+    }
+}
+
+fn wrong_method(refuse: &impl Fn(Problem) -> HttpResponse, pattern: &str) -> HttpResponse {
+    let allowed = routes::methods_of(pattern);
+    let mut response = refuse(Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        format!("This address answers to {allowed} only."),
+    ));
+    if let Ok(value) = HeaderValue::from_str(&allowed) {
+        response.headers_mut().insert(header::ALLOW, value);
+    }
+    response
+}
+
+/// Whether a browser says that another site made it send this. Programs say nothing.
+fn from_elsewhere(headers: &HeaderMap) -> bool {
+    let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
+    if let Some(site) = text("sec-fetch-site") {
+        return !matches!(site, "same-origin" | "none");
+    }
+    match (text("origin"), text("host")) {
+        (Some(origin), Some(host)) => origin.split_once("://").is_none_or(|(_, o)| o != host),
+        (Some(_), None) => true,
+        (None, _) => false,
+    }
+}
+
+async fn admit_visitor(req: &ServiceRequest, roles: &[Role]) -> Result<(), HttpResponse> {
+    let state = state(req).ok_or_else(no_state)?;
+    let secret = req.cookie(SESSION_COOKIE).map(|c| c.value().to_owned());
+    let by_itself = is_background(req);
+    let session = match &secret {
+        None => None,
+        Some(secret) => state
+            .store
+            .session(
+                secret,
+                state.settings.session_limits(),
+                !by_itself && !reloaded_itself(req.headers()),
+                state.clock.now_ms(),
+            )
+            .await
+            .map_err(|e| Problem::internal(&e).page())?,
+    };
+    let (Some(session), Some(secret)) = (session, secret) else {
+        return Err(to_login(req, by_itself));
+    };
+    if !roles.contains(&session.user.role) {
+        let detail = format!(
+            "Your role ({}) does not include this page. An administrator can change it.",
+            session.user.role.as_str()
+        );
+        return Err(Problem::forbidden("role", detail).page());
+    }
+    req.extensions_mut().insert(Visitor {
+        user: session.user,
+        csrf: session.csrf,
+        secret,
+    });
+    Ok(())
+}
+
+/// Requests that a page makes by itself: they keep no session alive and are not sent to the login page.
+fn is_background(req: &ServiceRequest) -> bool {
+    req.path() == "/events" || req.query_string().split('&').any(|p| p == "fragment=1")
+}
+
+/// A page that a timer loaded again: browsers say `Sec-Fetch-User` only where a person did it.
+fn reloaded_itself(headers: &HeaderMap) -> bool {
+    let navigates = headers
+        .get("sec-fetch-mode")
+        .is_some_and(|m| m.as_bytes() == b"navigate");
+    navigates && !headers.contains_key("sec-fetch-user")
+}
+
+fn to_login(req: &ServiceRequest, by_itself: bool) -> HttpResponse {
+    if by_itself || *req.method() != Method::GET {
+        let detail = "You are signed out. Sign in again.";
+        return Problem::new(StatusCode::UNAUTHORIZED, "signed_out", detail).page();
+    }
+    let wanted = req.uri().path_and_query().map_or("/", |t| t.as_str());
+    let location = if wanted == "/" {
+        "/login".to_owned()
+    } else {
+        let encoded: String = wanted.bytes().fold(String::new(), |mut out, byte| {
+            use std::fmt::Write as _;
+            if byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte) {
+                out.push(char::from(byte));
+            } else {
+                let _ = write!(out, "%{byte:02X}");
+            }
+            out
+        });
+        format!("/login?next={encoded}")
+    };
+    HttpResponse::SeeOther()
+        .insert_header((header::LOCATION, location))
+        .finish()
+}
+
+async fn admit_program(req: &ServiceRequest, roles: &[Role]) -> Result<(), HttpResponse> {
+    let given = req.headers().get(header::AUTHORIZATION);
+    let secret = given
+        .and_then(|v| v.to_str().ok())
+        .and_then(|v| v.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, secret)| secret.trim());
+    let Some(secret) = secret else {
+        let detail = "Send 'Authorization: Bearer frt_...'. An administrator makes tokens with \
+                      'firstread token create NAME --role ROLE'.";
+        return Err(Problem::new(StatusCode::UNAUTHORIZED, "no_token", detail).json());
+    };
+    let holder: Option<TokenHolder> = state(req)
+        .ok_or_else(no_state)?
+        .store
+        .token_holder(secret)
+        .await
+        .map_err(|e| Problem::internal(&e).json())?;
+    let Some(holder) = holder else {
+        let detail = "This token is not known here, or was revoked.";
+        return Err(Problem::new(StatusCode::UNAUTHORIZED, "unknown_token", detail).json());
+    };
+    if !roles.contains(&holder.role) {
+        let able: Vec<&str> = roles.iter().map(|r| r.as_str()).collect();
+        let detail = format!(
+            "This token has the role {}; this needs {}.",
+            holder.role.as_str(),
+            able.join(" or ")
+        );
+        return Err(Problem::forbidden("role", detail).json());
+    }
+    req.extensions_mut().insert(holder);
+    Ok(())
+}
+
+fn state(req: &ServiceRequest) -> Option<&web::Data<WebState>> {
+    req.app_data::<web::Data<WebState>>()
+}
+
+/// The app was put together without its state: nothing can be decided, so nothing is let in.
+fn no_state() -> HttpResponse {
+    HttpResponse::InternalServerError().finish()
+}

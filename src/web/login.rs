@@ -1,0 +1,266 @@
+//! Signing in and out.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use actix_web::cookie::{Cookie, SameSite, time::Duration};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, ContentType};
+use actix_web::{HttpRequest, HttpResponse, web};
+use askama::Template;
+use serde::Deserialize;
+use subtle::ConstantTimeEq;
+use tokio::sync::Semaphore;
+
+use super::WebState;
+use super::answer::{PageError, Problem, html};
+use super::gate::{SESSION_COOKIE, Visitor};
+use super::view::Frame;
+use crate::store::accounts::{Role, random_hex};
+
+/// Ties the login form to the browser it was shown in.
+const FORM_COOKIE: &str = "firstread_login";
+/// How long a login form may lie open.
+const FORM_COOKIE_MINUTES: i64 = 60;
+/// Passwords checked at once: each takes 19 MiB and a good part of a core.
+static CHECKS: Semaphore = Semaphore::const_new(2);
+
+#[derive(Template)]
+#[template(path = "login.html")]
+struct LoginPage<'a> {
+    frame: Frame,
+    form_token: String,
+    next: &'a str,
+    name: &'a str,
+    problem: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Asked {
+    next: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Filled {
+    form_token: String,
+    name: String,
+    password: String,
+    #[serde(default)]
+    next: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct OnlyCsrf {
+    csrf: String,
+}
+
+/// To each role its first page.
+pub(super) async fn home(visitor: web::ReqData<Visitor>) -> HttpResponse {
+    see_other(home_of(visitor.user.role))
+}
+
+fn home_of(role: Role) -> &'static str {
+    match role {
+        Role::Reader | Role::Admin | Role::Auditor => "/worklist",
+        Role::Technologist | Role::Integration => "/intake",
+    }
+}
+
+pub(super) async fn form(
+    state: web::Data<WebState>,
+    asked: web::Query<Asked>,
+) -> Result<HttpResponse, PageError> {
+    let next = asked.next.as_deref().filter(|n| is_ours(n)).unwrap_or("");
+    show(&state, StatusCode::OK, next, "", None)
+}
+
+fn show(
+    state: &WebState,
+    status: StatusCode,
+    next: &str,
+    name: &str,
+    problem: Option<String>,
+) -> Result<HttpResponse, PageError> {
+    let form_token = random_hex()?;
+    let mut response = html(&LoginPage {
+        frame: Frame::bare("Sign in"),
+        form_token: form_token.clone(),
+        next,
+        name,
+        problem,
+    })?;
+    *response.status_mut() = status;
+    let cookie = cookie(state, FORM_COOKIE, form_token)
+        .path("/login")
+        .max_age(Duration::minutes(FORM_COOKIE_MINUTES))
+        .finish();
+    response
+        .add_cookie(&cookie)
+        .map_err(|e| Problem::internal(&e))?;
+    Ok(response)
+}
+
+pub(super) async fn submit(
+    req: HttpRequest,
+    state: web::Data<WebState>,
+    filled: web::Form<Filled>,
+) -> Result<HttpResponse, PageError> {
+    let next = Some(filled.next.as_str())
+        .filter(|n| is_ours(n))
+        .unwrap_or("");
+    let same_browser = req
+        .cookie(FORM_COOKIE)
+        .is_some_and(|c| equal(c.value(), &filled.form_token));
+    if !same_browser {
+        let problem = "The form was open for too long. Please sign in again.".to_owned();
+        return show(
+            &state,
+            StatusCode::FORBIDDEN,
+            next,
+            &filled.name,
+            Some(problem),
+        );
+    }
+    let from = req
+        .peer_addr()
+        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |a| a.ip());
+    if let Some(seconds) = state
+        .throttle
+        .wait_seconds(&filled.name, from, state.clock.now_ms())
+    {
+        return too_many(&state, next, &filled.name, seconds);
+    }
+    let permit = CHECKS.acquire().await.map_err(|e| Problem::internal(&e))?;
+    let user = state
+        .store
+        .check_password(&filled.name, &filled.password)
+        .await?;
+    drop(permit);
+    let Some(user) = user else {
+        state
+            .throttle
+            .failed(&filled.name, from, state.clock.now_ms());
+        tracing::warn!(from = %from, "a login from {from} failed");
+        let problem = "Name and password do not fit.".to_owned();
+        return show(
+            &state,
+            StatusCode::UNAUTHORIZED,
+            next,
+            &filled.name,
+            Some(problem),
+        );
+    };
+    state.throttle.succeeded(&filled.name, from);
+    // a fresh session at every login: one planted before is worth nothing
+    if let Some(old) = req.cookie(SESSION_COOKIE) {
+        state.store.end_session(old.value()).await?;
+    }
+    let fresh = state
+        .store
+        .start_session(&user, state.settings.session_limits(), state.clock.now_ms())
+        .await?;
+    let mut response = see_other(if next.is_empty() {
+        home_of(user.role)
+    } else {
+        next
+    });
+    let cookie = cookie(&state, SESSION_COOKIE, fresh.secret)
+        .path("/")
+        .finish();
+    response
+        .add_cookie(&cookie)
+        .map_err(|e| Problem::internal(&e))?;
+    Ok(response)
+}
+
+fn too_many(
+    state: &WebState,
+    next: &str,
+    name: &str,
+    seconds: i64,
+) -> Result<HttpResponse, PageError> {
+    let problem = format!("Too many failed tries. Try again in {seconds} s.");
+    let mut response = show(
+        state,
+        StatusCode::TOO_MANY_REQUESTS,
+        next,
+        name,
+        Some(problem),
+    )?;
+    response
+        .headers_mut()
+        .insert(header::RETRY_AFTER, header::HeaderValue::from(seconds));
+    Ok(response)
+}
+
+pub(super) async fn logout(
+    state: web::Data<WebState>,
+    visitor: web::ReqData<Visitor>,
+    form: web::Form<OnlyCsrf>,
+) -> Result<HttpResponse, PageError> {
+    if !equal(&form.csrf, &visitor.csrf) {
+        let detail = "The page was open for too long. Reload it and try again.";
+        return Err(Problem::forbidden("csrf", detail).into());
+    }
+    state.store.end_session(&visitor.secret).await?;
+    let mut response = see_other("/login");
+    let mut gone = cookie(&state, SESSION_COOKIE, String::new())
+        .path("/")
+        .finish();
+    gone.make_removal();
+    response
+        .add_cookie(&gone)
+        .map_err(|e| Problem::internal(&e))?;
+    Ok(response)
+}
+
+fn cookie(
+    state: &WebState,
+    name: &'static str,
+    value: String,
+) -> actix_web::cookie::CookieBuilder<'static> {
+    // Lax, not Strict: a link in a page or pager message must find its reader signed in
+    Cookie::build(name, value)
+        .http_only(true)
+        .secure(state.settings.cookie_secure)
+        .same_site(SameSite::Lax)
+}
+
+fn equal(a: &str, b: &str) -> bool {
+    !a.is_empty() && bool::from(a.as_bytes().ct_eq(b.as_bytes()))
+}
+
+/// A path on this server: nothing a browser would take for another one.
+fn is_ours(path: &str) -> bool {
+    path.starts_with('/')
+        && !path.starts_with("//")
+        && !path.contains('\\')
+        && !path.chars().any(char::is_control)
+        && path.is_ascii()
+}
+
+fn see_other(path: &str) -> HttpResponse {
+    HttpResponse::SeeOther()
+        .insert_header((header::LOCATION, path))
+        .content_type(ContentType::plaintext())
+        .finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_own_pages_are_returned_to() {
+        assert!(is_ours("/worklist?band=urgent"));
+        for bad in [
+            "",
+            "https://evil",
+            "//evil",
+            "/\\evil",
+            "/a\r\nb",
+            "javascript:x",
+        ] {
+            assert!(!is_ours(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What people and other systems see: pages, JSON API, login, live updates.
+//!
+//! `routes` is the one table of what exists and who may use it; `gate` enforces it before any
+//! handler runs. Handlers ask the store, `view` turns answers into words, templates escape them.
+//! Pages work without JavaScript; with it, the list follows the news without losing the reader's place.
+
+mod answer;
+mod api;
+mod assets;
+mod gate;
+mod health;
+mod intake;
+mod live;
+mod login;
+mod probes;
+mod routes;
+mod settings;
+mod study;
+mod throttle;
+mod view;
+mod words;
+mod worklist;
+
+use std::io;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::{App, HttpServer, middleware, web};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+pub use health::Health;
+pub use routes::{Access, Rule, rules};
+pub use settings::WebSettings;
+
+use crate::clock::SharedClock;
+use crate::store::Store;
+use crate::store::ranks::Ranker;
+use crate::worklist::NewsDesk;
+use throttle::Throttle;
+
+/// How long open requests may go on after the server was told to stop.
+const SHUTDOWN_SECONDS: u64 = 3;
+/// A client that does not close its side in time is cut off.
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Everything a handler may need.
+#[derive(Clone)]
+pub struct WebState {
+    /// The database.
+    pub store: Store,
+    /// Where changes are told.
+    pub news: NewsDesk,
+    /// What time it is.
+    pub clock: SharedClock,
+    /// Settings of the web side.
+    pub settings: WebSettings,
+    /// The data folder: pictures lie under `pictures/` in it.
+    pub data: PathBuf,
+    /// How an order priority that comes in re-ranks its studies.
+    pub ranker: Arc<Ranker>,
+    /// Whether the server is ready and its workers alive.
+    pub health: Health,
+    throttle: Arc<Throttle>,
+    listeners: Arc<Semaphore>,
+    stop: CancellationToken,
+}
+
+impl WebState {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(
+        store: Store,
+        news: NewsDesk,
+        clock: SharedClock,
+        settings: WebSettings,
+        data: PathBuf,
+        ranker: Arc<Ranker>,
+        health: Health,
+    ) -> Self {
+        Self {
+            throttle: Arc::new(Throttle::default()),
+            listeners: Arc::new(Semaphore::new(settings.live_listeners_max)),
+            stop: CancellationToken::new(),
+            store,
+            news,
+            clock,
+            settings,
+            data,
+            ranker,
+            health,
+        }
+    }
+}
+
+/// Serves until `stop` is cancelled. Bind port 0 to let the system choose.
+///
+/// # Errors
+/// When the listener cannot be used.
+pub async fn serve(
+    listener: TcpListener,
+    state: WebState,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let state = WebState {
+        stop: stop.clone(),
+        ..state
+    };
+    let settings = state.settings.clone();
+    let data = web::Data::new(state);
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(data.clone())
+            .app_data(web::PayloadConfig::new(data.settings.body_bytes_max))
+            .configure(routes::register)
+            .wrap(middleware::from_fn(gate::check))
+            .wrap(middleware::from_fn(gate::protect))
+    })
+    .workers(settings.threads)
+    .max_connections(settings.connections_max / settings.threads.max(1) + 1)
+    .client_request_timeout(Duration::from_secs(settings.header_timeout_seconds))
+    .client_disconnect_timeout(DISCONNECT_TIMEOUT)
+    .keep_alive(Duration::from_secs(settings.keep_alive_seconds))
+    .shutdown_timeout(SHUTDOWN_SECONDS)
+    .disable_signals()
+    .listen(listener)?
+    .run();
+    let handle = server.handle();
+    let mut server = std::pin::pin!(server);
+    tokio::select! {
+        done = &mut server => return done,
+        () = stop.cancelled() => {}
+    }
+    let (done, ()) = tokio::join!(server, handle.stop(true));
+    done
+}

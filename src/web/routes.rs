@@ -1,0 +1,154 @@
+//! What exists and who may use it: one table. Nothing is reachable that is not in it.
+
+use actix_web::http::Method;
+use actix_web::{Route, web};
+
+use super::{api, assets, intake, live, login, probes, study, worklist};
+use crate::store::accounts::Role;
+
+/// Who may use a route, and how they show who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Anyone; says nothing about patients.
+    Public,
+    /// A signed-in browser with one of these roles.
+    Page(&'static [Role]),
+    /// A bearer token with one of these roles.
+    Api(&'static [Role]),
+}
+
+/// A route.
+pub struct Rule {
+    /// HTTP method.
+    pub method: Method,
+    /// Path as actix-web matches it.
+    pub path: &'static str,
+    /// Who may use it.
+    pub access: Access,
+    handler: fn() -> Route,
+}
+
+const EVERYONE: &[Role] = &Role::ALL;
+/// Those who may see findings.
+const READING: &[Role] = &[Role::Reader, Role::Admin, Role::Auditor];
+/// Those who may see what arrived.
+const DOOR: &[Role] = &[Role::Technologist, Role::Reader, Role::Admin, Role::Auditor];
+/// Programs that may read the list.
+const READING_API: &[Role] = &[Role::Reader, Role::Admin, Role::Auditor, Role::Integration];
+/// Programs that may change order priorities.
+const ORDERS_API: &[Role] = &[Role::Integration];
+
+static RULES: [Rule; 18] = [
+    get("/", Access::Page(EVERYONE), || web::get().to(login::home)),
+    get("/login", Access::Public, || web::get().to(login::form)),
+    post("/login", Access::Public, || web::post().to(login::submit)),
+    post("/logout", Access::Page(EVERYONE), || {
+        web::post().to(login::logout)
+    }),
+    get("/worklist", Access::Page(READING), || {
+        web::get().to(worklist::page)
+    }),
+    get("/events", Access::Page(READING), || {
+        web::get().to(live::events)
+    }),
+    get("/studies/{study_uid}", Access::Page(READING), || {
+        web::get().to(study::page)
+    }),
+    get(
+        "/studies/{study_uid}/series/{series_uid}/{picture}.png",
+        Access::Page(READING),
+        || web::get().to(study::picture),
+    ),
+    get("/intake", Access::Page(DOOR), || {
+        web::get().to(intake::page)
+    }),
+    get("/static/{name}", Access::Public, || {
+        web::get().to(assets::file)
+    }),
+    get("/favicon.ico", Access::Public, || {
+        web::get().to(assets::icon)
+    }),
+    get("/api/v1/worklist", Access::Api(READING_API), || {
+        web::get().to(api::worklist)
+    }),
+    get(
+        "/api/v1/studies/{study_uid}",
+        Access::Api(READING_API),
+        || web::get().to(api::study),
+    ),
+    Rule {
+        method: Method::PUT,
+        path: "/api/v1/orders/{accession}",
+        access: Access::Api(ORDERS_API),
+        handler: || web::put().to(api::put_order),
+    },
+    get("/healthz", Access::Public, || {
+        web::get().to(probes::healthz)
+    }),
+    get("/readyz", Access::Public, || web::get().to(probes::readyz)),
+    get("/metrics", Access::Public, || {
+        web::get().to(probes::metrics)
+    }),
+    get("/robots.txt", Access::Public, || {
+        web::get().to(assets::robots)
+    }),
+];
+
+const fn get(path: &'static str, access: Access, handler: fn() -> Route) -> Rule {
+    Rule {
+        method: Method::GET,
+        path,
+        access,
+        handler,
+    }
+}
+
+const fn post(path: &'static str, access: Access, handler: fn() -> Route) -> Rule {
+    Rule {
+        method: Method::POST,
+        path,
+        access,
+        handler,
+    }
+}
+
+/// The table.
+#[must_use]
+pub fn rules() -> &'static [Rule] {
+    &RULES
+}
+
+/// The rule of a request, by the pattern its path matched.
+pub(super) fn rule_of(method: &Method, pattern: &str) -> Option<&'static Rule> {
+    RULES
+        .iter()
+        .find(|rule| rule.method == method && rule.path == pattern)
+}
+
+/// Methods that a pattern answers to, for `Allow`.
+pub(super) fn methods_of(pattern: &str) -> String {
+    let methods: Vec<&str> = RULES
+        .iter()
+        .filter(|rule| rule.path == pattern)
+        .map(|rule| rule.method.as_str())
+        .collect();
+    methods.join(", ")
+}
+
+/// Makes the routes. The gate refuses what has no rule, so nothing is reachable beside the table.
+pub(super) fn register(config: &mut web::ServiceConfig) {
+    let mut done: Vec<&str> = Vec::new();
+    for rule in &RULES {
+        if done.contains(&rule.path) {
+            continue;
+        }
+        done.push(rule.path);
+        let resource = RULES
+            .iter()
+            .filter(|other| other.path == rule.path)
+            .fold(web::resource(rule.path), |resource, other| {
+                resource.route((other.handler)())
+            });
+        config.service(resource);
+    }
+}

@@ -1,0 +1,311 @@
+//! `/studies/{uid}`: one study, with pictures, reasons, volumes, series and what ran.
+
+use std::path::Path;
+
+use actix_web::http::header;
+use actix_web::{HttpResponse, web};
+use askama::Template;
+
+use super::WebState;
+use super::answer::{PageError, Problem, html};
+use super::gate::Visitor;
+use super::intake::{Aside, KEPT_ASIDE_SHOWN};
+use super::view::{Frame, Row};
+use super::words;
+use crate::store::files::is_uid;
+use crate::worklist::{ScreeningDetail, SeriesDetail, StudyDetail, VolumeDetail};
+
+/// Largest picture that is handed out.
+const PICTURE_BYTES_MAX: u64 = 16 << 20;
+/// z beyond which a marker stands at the end of the scale.
+const Z_SHOWN_MAX: f64 = 3.5;
+/// Width of the scale in its own units.
+const SCALE_WIDTH: f64 = 120.0;
+/// Planes that may be asked for, with what lies over them.
+const PICTURES: [&str; 6] = [
+    "axial",
+    "coronal",
+    "sagittal",
+    "axial_overlay",
+    "coronal_overlay",
+    "sagittal_overlay",
+];
+
+#[derive(Template)]
+#[template(path = "study.html")]
+struct StudyPage {
+    frame: Frame,
+    row: Row,
+    reading: String,
+    exact_arrival: String,
+    effective_arrival: String,
+    study_date: String,
+    referrer: String,
+    images: String,
+    /// Each term in whole minutes that add up to `total_minutes`.
+    terms: Vec<Term>,
+    total_minutes: i64,
+    settings_version: i64,
+    probability: Option<String>,
+    pictured: Vec<Pictured>,
+    /// In two columns.
+    volumes: Vec<Vec<Volume>>,
+    volumetry: Option<String>,
+    no_norms: Option<String>,
+    series: Vec<SeriesDetail>,
+    screenings: Vec<Ran>,
+    kept_aside: Vec<Aside>,
+    viewer: Option<String>,
+}
+
+struct Term {
+    text: String,
+    minutes: String,
+    counts: bool,
+}
+
+/// A series of which there are pictures.
+struct Pictured {
+    series_uid: String,
+    title: String,
+    planes: Vec<String>,
+    first: bool,
+}
+
+struct Volume {
+    name: String,
+    millilitres: String,
+    z: Option<String>,
+    percentile: Option<String>,
+    /// Where the marker stands on the scale.
+    x: String,
+    far: bool,
+    no_norm: Option<String>,
+}
+
+/// What ran on a series.
+struct Ran {
+    series: String,
+    outcome: String,
+    model: String,
+    provider: String,
+    at: String,
+    timings: String,
+}
+
+pub(super) async fn page(
+    study_uid: web::Path<String>,
+    state: web::Data<WebState>,
+    visitor: web::ReqData<Visitor>,
+) -> Result<HttpResponse, PageError> {
+    let Some(study) = state.store.study_detail(&study_uid).await? else {
+        return Err(Problem::not_found("No study with this UID was received.").into());
+    };
+    let aside = state
+        .store
+        .kept_aside_of(&study_uid, KEPT_ASIDE_SHOWN)
+        .await?;
+    let row = Row::new(&study.item, &state);
+    let zone = state.settings.time_zone;
+    let minutes: Vec<f64> = study.item.reasons.iter().map(|r| r.minutes).collect();
+    let whole = words::whole_minutes(&minutes);
+    let no_norms = common_no_norm(&study.volumes);
+    html(&StudyPage {
+        frame: Frame::new(&row.name, "", &visitor, &state),
+        reading: reading(&study.reading),
+        exact_arrival: words::exact_time(row.arrived_ms, zone),
+        effective_arrival: words::exact_time(words::millis(&study.item.effective_arrival), zone),
+        study_date: study
+            .item
+            .study_date
+            .as_deref()
+            .map(words::dicom_date)
+            .unwrap_or_default(),
+        referrer: study.item.referrer.clone().unwrap_or_default(),
+        images: words::counted(study.item.images, "image"),
+        total_minutes: whole.iter().sum(),
+        terms: terms(&study, &whole),
+        settings_version: study.settings_version,
+        probability: study.item.p_abnormal.map(|p| format!("{p:.3}")),
+        pictured: pictured(&study),
+        volumes: volumes(&study.volumes, no_norms.as_deref()),
+        volumetry: row.volumetry.as_deref().map(without_subject),
+        no_norms,
+        screenings: study
+            .screenings
+            .iter()
+            .map(|s| ran(s, &study.series, &state))
+            .collect(),
+        series: study.series,
+        kept_aside: aside.into_iter().map(|o| Aside::new(o, &state)).collect(),
+        viewer: viewer(&state, &row),
+        row,
+    })
+}
+
+fn reading(reading: &str) -> String {
+    match reading {
+        "open" => "Open".to_owned(),
+        "read" => "Read".to_owned(),
+        "prior" => "Prior: kept, not listed".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+fn terms(study: &StudyDetail, whole: &[i64]) -> Vec<Term> {
+    let named = |text: &str| {
+        let mut letters = text.chars();
+        let first = letters.next().map(|c| c.to_uppercase().to_string());
+        first.unwrap_or_default() + letters.as_str()
+    };
+    let terms = study.item.reasons.iter().zip(whole);
+    terms
+        .map(|(reason, minutes)| Term {
+            text: named(&reason.text),
+            minutes: format!("+{minutes}"),
+            counts: reason.minutes > 0.0,
+        })
+        .collect()
+}
+
+fn pictured(study: &StudyDetail) -> Vec<Pictured> {
+    let with_pictures = study.screenings.iter().filter(|s| !s.pictures.is_empty());
+    with_pictures
+        .enumerate()
+        .map(|(i, screening)| Pictured {
+            title: series_title(&screening.series_uid, &study.series),
+            series_uid: screening.series_uid.clone(),
+            planes: screening
+                .pictures
+                .iter()
+                .filter(|p| PICTURES[..3].contains(&p.as_str()))
+                .cloned()
+                .collect(),
+            first: i == 0,
+        })
+        .collect()
+}
+
+fn series_title(series_uid: &str, series: &[SeriesDetail]) -> String {
+    let Some(found) = series.iter().find(|s| s.series_uid == series_uid) else {
+        return series_uid.to_owned();
+    };
+    let number = found.number.map(|n| format!("{n} "));
+    let name = found.description.as_deref().unwrap_or("No description");
+    format!("{}{name}", number.unwrap_or_default())
+}
+
+/// "Volumetry done" beside the heading "Volumetry": done.
+fn without_subject(volumetry: &str) -> String {
+    volumetry.trim_start_matches("Volumetry ").to_owned()
+}
+
+fn volumes(all: &[VolumeDetail], said_once: Option<&str>) -> Vec<Vec<Volume>> {
+    let half = all.len().div_ceil(2).max(1);
+    let column = |part: &[VolumeDetail]| part.iter().map(|v| volume(v, said_once)).collect();
+    all.chunks(half).map(column).collect()
+}
+
+/// The reason that all volumes share for having no z: said once.
+fn common_no_norm(volumes: &[VolumeDetail]) -> Option<String> {
+    let first = volumes.first()?.no_norm.as_ref()?;
+    let shared = volumes.iter().all(|v| v.no_norm.as_ref() == Some(first));
+    shared.then(|| first.clone())
+}
+
+fn volume(v: &VolumeDetail, said_once: Option<&str>) -> Volume {
+    let z = v.z.filter(|z| z.is_finite());
+    let at = z.unwrap_or(0.0).clamp(-Z_SHOWN_MAX, Z_SHOWN_MAX);
+    Volume {
+        name: v.structure.replace('_', " "),
+        millilitres: format!("{:.1}", v.volume_mm3 / 1000.0),
+        z: z.map(|z| format!("{z:+.1}").replace('-', "\u{2212}")),
+        percentile: v.percentile.map(words::percentile),
+        x: format!(
+            "{:.1}",
+            (at + Z_SHOWN_MAX) / (2.0 * Z_SHOWN_MAX) * SCALE_WIDTH
+        ),
+        far: z.is_some_and(|z| z.abs() >= 2.326),
+        no_norm: v
+            .no_norm
+            .clone()
+            .filter(|why| Some(why.as_str()) != said_once),
+    }
+}
+
+fn ran(s: &ScreeningDetail, series: &[SeriesDetail], state: &WebState) -> Ran {
+    let timings = s.timings_ms.as_object().map(|stages| {
+        let stages: Vec<String> = stages
+            .iter()
+            .map(|(stage, ms)| format!("{} {ms} ms", stage.trim_end_matches("_ms")))
+            .collect();
+        stages.join(", ")
+    });
+    let outcome = match s.outcome.as_str() {
+        "screened" => "Screened",
+        "not_analysed" => "Not analysed",
+        "failed" => "Failed",
+        other => other,
+    };
+    Ran {
+        series: series_title(&s.series_uid, series),
+        outcome: match s.reason.as_deref() {
+            Some(why) => format!("{outcome}: {why}"),
+            None => outcome.to_owned(),
+        },
+        model: s.model.clone(),
+        provider: s.provider.clone(),
+        at: words::exact_time(words::millis(&s.created_at), state.settings.time_zone),
+        timings: timings.unwrap_or_default(),
+    }
+}
+
+/// The link to the site's viewer, with this study's numbers in it.
+fn viewer(state: &WebState, row: &Row) -> Option<String> {
+    let template = &state.settings.viewer_url;
+    let encode = |text: &str| {
+        text.bytes().fold(String::new(), |mut out, byte| {
+            use std::fmt::Write as _;
+            if byte.is_ascii_alphanumeric() || b".-_".contains(&byte) {
+                out.push(char::from(byte));
+            } else {
+                let _ = write!(out, "%{byte:02X}");
+            }
+            out
+        })
+    };
+    (!template.is_empty()).then(|| {
+        template
+            .replace("{study_uid}", &encode(&row.study_uid))
+            .replace("{accession}", &encode(&row.accession))
+            .replace("{patient_id}", &encode(&row.patient_id))
+    })
+}
+
+/// A picture, from the data folder. Only UIDs and known names become a path.
+pub(super) async fn picture(
+    path: web::Path<(String, String, String)>,
+    state: web::Data<WebState>,
+) -> Result<HttpResponse, PageError> {
+    let (study_uid, series_uid, name) = path.into_inner();
+    let absent = || Problem::not_found("There is no such picture.");
+    let known = PICTURES.iter().find(|p| **p == name).ok_or_else(absent)?;
+    if !is_uid(&study_uid) || !is_uid(&series_uid) {
+        return Err(absent().into());
+    }
+    let folder = state.data.join("pictures").join(study_uid).join(series_uid);
+    let bytes = read(&folder.join(format!("{known}.png")))
+        .await
+        .ok_or_else(absent)?;
+    Ok(HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, "image/png"))
+        .body(bytes))
+}
+
+async fn read(path: &Path) -> Option<Vec<u8>> {
+    let about = tokio::fs::metadata(path).await.ok()?;
+    if !about.is_file() || about.len() > PICTURE_BYTES_MAX {
+        return None;
+    }
+    tokio::fs::read(path).await.ok()
+}

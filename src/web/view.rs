@@ -1,0 +1,146 @@
+//! What every page shows around its content, and a row of the list in words.
+
+use super::WebState;
+use super::assets;
+use super::gate::Visitor;
+use super::words;
+use crate::triage::Band;
+use crate::worklist::WorklistItem;
+
+/// The frame of a page: title, who is signed in, warnings.
+pub(super) struct Frame {
+    pub title: String,
+    /// Which entry of the navigation is this page: `worklist`, `intake` or none.
+    pub here: &'static str,
+    pub visitor: Option<Signed>,
+    /// Said above everything else.
+    pub banner: Option<String>,
+    /// Seconds after which a browser without JavaScript loads the page again; 0 for never.
+    pub reload_seconds: u32,
+    /// What belongs to this build, so that browsers may keep the files for ever.
+    pub assets: &'static str,
+    pub research_use: &'static str,
+}
+
+/// Who is signed in, as the frame shows it.
+pub(super) struct Signed {
+    pub name: String,
+    pub role: &'static str,
+    pub csrf: String,
+    pub may_read: bool,
+}
+
+impl Frame {
+    /// A page for someone who is not signed in, or when nothing else is known.
+    pub fn bare(title: &str) -> Self {
+        Self {
+            title: title.to_owned(),
+            here: "",
+            visitor: None,
+            banner: None,
+            reload_seconds: 0,
+            assets: assets::version(),
+            research_use: crate::RESEARCH_USE,
+        }
+    }
+
+    /// A page of a signed-in person.
+    pub fn new(title: &str, here: &'static str, visitor: &Visitor, state: &WebState) -> Self {
+        use crate::store::accounts::Role::{Integration, Technologist};
+        Self {
+            here,
+            visitor: Some(Signed {
+                name: visitor.user.name.clone(),
+                role: visitor.user.role.as_str(),
+                csrf: visitor.csrf.clone(),
+                may_read: !matches!(visitor.user.role, Technologist | Integration),
+            }),
+            banner: workers_stopped(state),
+            ..Self::bare(title)
+        }
+    }
+}
+
+fn workers_stopped(state: &WebState) -> Option<String> {
+    let now_ms = state.clock.now_ms();
+    let limit_ms = i64::from(state.settings.worker_silence_seconds) * 1000;
+    let since = state.health.silent_since(now_ms, limit_ms)?;
+    let since = if since == 0 {
+        "has not started".to_owned()
+    } else {
+        let at = words::clock_time(since, now_ms, state.settings.time_zone);
+        format!("has not answered since {at}")
+    };
+    Some(format!(
+        "Analysis {since}. New studies are not screened: among themselves they stand by \
+         order priority, then arrival."
+    ))
+}
+
+/// A row of the list, in words.
+pub(super) struct Row {
+    pub study_uid: String,
+    pub rank: u64,
+    pub band: Band,
+    pub band_text: &'static str,
+    pub priority: Option<&'static str>,
+    pub name: String,
+    pub about: String,
+    pub patient_id: String,
+    pub description: String,
+    pub accession: String,
+    pub looked_at: Option<String>,
+    pub arrived_ms: i64,
+    pub arrived: String,
+    pub waiting: String,
+    pub why: String,
+    pub state: String,
+    pub state_class: &'static str,
+    pub volumetry: Option<String>,
+    pub note: Option<String>,
+}
+
+impl Row {
+    pub fn new(item: &WorklistItem, state: &WebState) -> Self {
+        let (now_ms, zone) = (state.clock.now_ms(), state.settings.time_zone);
+        let arrived_ms = words::millis(&item.arrived_at);
+        let text = |t: &Option<String>| t.as_deref().map(str::trim).unwrap_or_default().to_owned();
+        Self {
+            study_uid: item.study_uid.clone(),
+            rank: item.rank,
+            band: item.band,
+            band_text: band_text(item),
+            priority: words::priority(&item.order_priority),
+            name: Some(text(&item.patient_name))
+                .filter(|n| !n.is_empty())
+                .unwrap_or_else(|| "No name".to_owned()),
+            about: words::age_and_sex(item.age_years, item.sex.as_deref()),
+            patient_id: text(&item.patient_id),
+            description: Some(text(&item.description))
+                .filter(|d| !d.is_empty())
+                .unwrap_or_else(|| "No description".to_owned()),
+            accession: text(&item.accession),
+            looked_at: item.looked_at.clone().filter(|l| !l.is_empty()),
+            arrived_ms,
+            arrived: words::since(arrived_ms, now_ms, zone),
+            waiting: words::waiting(now_ms - arrived_ms),
+            why: words::why(item),
+            state: words::state(item, now_ms, zone),
+            state_class: match item.state.as_str() {
+                "not_analysed" | "failed" => "unread",
+                "received" => "underway",
+                _ => "settled",
+            },
+            volumetry: words::volumetry(item),
+            note: item.note.clone().filter(|n| !n.is_empty()),
+        }
+    }
+}
+
+/// The chip: a study that nobody can screen does not look like one that will be.
+pub(super) fn band_text(item: &WorklistItem) -> &'static str {
+    match (item.band, item.state.as_str()) {
+        (Band::Pending, "not_analysed" | "failed") => "Not analysed",
+        (band, _) => words::band(band),
+    }
+}

@@ -1,0 +1,253 @@
+//! The ordered list: what a reader sees of each study, and news of what changed.
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast;
+
+use crate::triage::{Band, Reason};
+
+/// Rows on one page of the list.
+pub const ITEMS_PER_PAGE: u64 = 50;
+/// Changes a slow browser may fall behind before it is told to reload.
+const NEWS_CAPACITY: usize = 256;
+
+/// Which part of the list is asked for.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct WorklistQuery {
+    /// Only this band.
+    pub band: Option<Band>,
+    /// Text in patient name or id, accession, description or referrer.
+    pub q: Option<String>,
+    /// From 1.
+    pub page: u64,
+}
+
+/// One row of the list. Times are RFC 3339 in UTC.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct WorklistItem {
+    /// (0020,000D)
+    pub study_uid: String,
+    /// Place among all open studies, from 1.
+    pub rank: u64,
+    /// pending, routine, elevated, urgent or critical.
+    pub band: Band,
+    /// "Ranked as if it had arrived this many minutes earlier."
+    pub head_start_minutes: f64,
+    /// The terms of the head start, largest first.
+    pub reasons: Vec<Reason>,
+    /// Calibrated probability at the site's prevalence.
+    pub p_abnormal: Option<f64>,
+    /// stat, asap or routine.
+    pub order_priority: String,
+    /// received, screened, `not_analysed` or failed.
+    pub state: String,
+    /// Why it was not analysed.
+    pub not_analysed_reason: Option<String>,
+    /// pending, done or `not_done`.
+    pub volumetry: String,
+    /// Why volumetry was not done.
+    pub volumetry_reason: Option<String>,
+    /// Receipt of the first object.
+    pub arrived_at: String,
+    /// When screening was done.
+    pub screened_at: Option<String>,
+    /// When volumetry was done.
+    pub analysed_at: Option<String>,
+    /// What the list is ordered by.
+    pub effective_arrival: String,
+    /// "T1, FLAIR; DWI not analysed".
+    pub looked_at: Option<String>,
+    /// "new images" and the like.
+    pub note: Option<String>,
+    /// Person name as for display.
+    pub patient_name: Option<String>,
+    /// (0010,0020)
+    pub patient_id: Option<String>,
+    /// F, M or O.
+    pub sex: Option<String>,
+    /// At the time of the study.
+    pub age_years: Option<f64>,
+    /// (0008,0050)
+    pub accession: Option<String>,
+    /// (0008,0020) `YYYYMMDD`
+    pub study_date: Option<String>,
+    /// (0008,1030)
+    pub description: Option<String>,
+    /// (0008,0090)
+    pub referrer: Option<String>,
+    /// (0008,0060) of the first series.
+    pub modality: Option<String>,
+    /// Images received so far.
+    pub images: u64,
+}
+
+/// A page of the list.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct WorklistPage {
+    /// The rows, in order.
+    pub items: Vec<WorklistItem>,
+    /// Open studies that match, on all pages.
+    pub total: u64,
+    /// This page, from 1.
+    pub page: u64,
+}
+
+/// One study with everything known of it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StudyDetail {
+    /// The row, rank 0 where the study is not open.
+    #[serde(flatten)]
+    pub item: WorklistItem,
+    /// open, read or prior.
+    pub reading: String,
+    /// Settings version the ranking was made with.
+    pub settings_version: i64,
+    /// Its series.
+    pub series: Vec<SeriesDetail>,
+    /// What screening said, one entry a screened series.
+    pub screenings: Vec<ScreeningDetail>,
+    /// Volumes with z and percentile; empty before analysis.
+    pub volumes: Vec<VolumeDetail>,
+    /// Findings (those reasons that were measured in the images).
+    pub findings: Vec<Reason>,
+    /// Results sent out; empty until the outbox has something to send.
+    pub deliveries: Vec<serde_json::Value>,
+}
+
+/// A series of a study.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SeriesDetail {
+    /// (0020,000E)
+    pub series_uid: String,
+    /// (0020,0011)
+    pub number: Option<i64>,
+    /// (0008,0060)
+    pub modality: Option<String>,
+    /// (0008,103E)
+    pub description: Option<String>,
+    /// Images received.
+    pub images: u64,
+    /// receiving or complete.
+    pub state: String,
+    /// What series choice took it for.
+    pub kind: Option<String>,
+    /// Why it was or was not used.
+    pub kind_reason: Option<String>,
+}
+
+/// What screening said about one series.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ScreeningDetail {
+    /// (0020,000E)
+    pub series_uid: String,
+    /// screened, `not_analysed` or failed.
+    pub outcome: String,
+    /// Why, where it was not screened.
+    pub reason: Option<String>,
+    /// Name and version of the network.
+    pub model: String,
+    /// Execution provider that ran: `cpu` or `cuda`.
+    pub provider: String,
+    /// When, RFC 3339.
+    pub created_at: String,
+    /// Probability before the shift to the site's prevalence.
+    pub p_calibrated: Option<f64>,
+    /// Stage times in milliseconds.
+    pub timings_ms: serde_json::Value,
+    /// Planes of which there are pictures: axial, coronal, sagittal.
+    pub pictures: Vec<String>,
+}
+
+/// A structure's volume, compared.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VolumeDetail {
+    /// Name as in the norm table.
+    pub structure: String,
+    /// FreeSurfer code, where it is one structure.
+    pub label: Option<i64>,
+    /// mm3.
+    pub volume_mm3: f64,
+    /// Standard deviations from healthy people of the same age and sex.
+    pub z: Option<f64>,
+    /// 0-100.
+    pub percentile: Option<f64>,
+    /// Why there is no z.
+    pub no_norm: Option<String>,
+}
+
+/// A DICOM person name (PS3.5 6.2.1.1) as a person would write it: `Family, Given Middle`,
+/// further component groups (ideographic, phonetic) in brackets.
+#[must_use]
+pub fn display_name(raw: &str) -> String {
+    let mut groups = raw.split('=').map(|group| {
+        let mut parts = group.split('^').map(str::trim);
+        let family = parts.next().unwrap_or_default();
+        let given: Vec<&str> = parts.take(2).filter(|p| !p.is_empty()).collect();
+        match (family.is_empty(), given.is_empty()) {
+            (_, true) => family.to_owned(),
+            (true, false) => given.join(" "),
+            (false, false) => format!("{family}, {}", given.join(" ")),
+        }
+    });
+    let first = groups.next().unwrap_or_default();
+    let others: Vec<String> = groups.filter(|g| !g.is_empty()).collect();
+    match (first.is_empty(), others.is_empty()) {
+        (_, true) => first,
+        (true, false) => others.join(" / "),
+        (false, false) => format!("{first} ({})", others.join(" / ")),
+    }
+}
+
+/// Something about a study changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct News {
+    /// (0020,000D)
+    pub study_uid: String,
+}
+
+/// Tells every open browser that a row changed.
+#[derive(Debug, Clone)]
+pub struct NewsDesk(broadcast::Sender<News>);
+
+impl Default for NewsDesk {
+    fn default() -> Self {
+        Self(broadcast::channel(NEWS_CAPACITY).0)
+    }
+}
+
+impl NewsDesk {
+    /// Spreads the news; it is fine if nobody listens.
+    pub fn tell(&self, study_uid: &str) {
+        let _ = self.0.send(News {
+            study_uid: study_uid.to_owned(),
+        });
+    }
+
+    /// Listens from now on.
+    #[must_use]
+    pub fn listen(&self) -> broadcast::Receiver<News> {
+        self.0.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::display_name;
+
+    #[track_caller]
+    fn check(raw: &str, shown: &str) {
+        assert_eq!(display_name(raw), shown);
+    }
+
+    #[test]
+    fn names_are_shown_as_people_write_them() {
+        check("Doe^Jane^Q", "Doe, Jane Q");
+        check("Doe", "Doe");
+        check("^Jane", "Jane");
+        check(
+            "Yamada^Tarou=山田^太郎=やまだ^たろう",
+            "Yamada, Tarou (山田, 太郎 / やまだ, たろう)",
+        );
+        check("=山田^太郎", "山田, 太郎");
+        check("", "");
+    }
+}

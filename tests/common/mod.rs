@@ -1,0 +1,415 @@
+//! Drives the real binary over its real protocols: `firstread serve`, dcmtk, HTTP.
+
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    clippy::zombie_processes,
+    clippy::used_underscore_binding,
+    clippy::duration_suboptimal_units,
+    missing_docs,
+    reason = "a test fails where it stands; each file uses its own part"
+)]
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// The binary under test.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_firstread");
+
+/// Where the list of databases to test on comes from: SQLite always, PostgreSQL where
+/// `FIRSTREAD_TEST_POSTGRES_URL` names a server on which databases may be made.
+pub fn databases() -> Vec<Database> {
+    let mut all = vec![Database::Sqlite];
+    match std::env::var("FIRSTREAD_TEST_POSTGRES_URL") {
+        Ok(url) if !url.is_empty() => all.push(Database::Postgres(url)),
+        _ => eprintln!("skipped on PostgreSQL: FIRSTREAD_TEST_POSTGRES_URL is not set"),
+    }
+    all
+}
+
+/// A database to test on.
+#[derive(Debug, Clone)]
+pub enum Database {
+    Sqlite,
+    Postgres(String),
+}
+
+impl Database {
+    /// URL of a fresh database, empty for SQLite.
+    pub fn fresh_url(&self) -> String {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let Self::Postgres(server) = self else {
+            return String::new();
+        };
+        let n = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("test_{}_{n}", std::process::id());
+        let made = Command::new("psql")
+            .args([server, "-qc", &format!("CREATE DATABASE {name}")])
+            .status()
+            .unwrap();
+        assert!(made.success(), "could not make a database");
+        let (before, query) = server
+            .split_once('?')
+            .map_or((server.as_str(), ""), |(b, q)| (b, q));
+        let scheme_end = before.find("://").unwrap() + 3;
+        let end = before[scheme_end..]
+            .find('/')
+            .map_or(before.len(), |at| scheme_end + at);
+        let query = if query.is_empty() {
+            String::new()
+        } else {
+            format!("?{query}")
+        };
+        format!("{}/{name}{query}", &before[..end])
+    }
+}
+
+/// Folder of real test data, or `None` with a printed word where this machine has none.
+pub fn test_data() -> Option<PathBuf> {
+    let root = std::env::var("FIRSTREAD_TEST_DATA").unwrap_or_else(|_| "../shared/data".into());
+    let root = PathBuf::from(root);
+    if root.join("dicom").is_dir() {
+        Some(root)
+    } else {
+        eprintln!("skipped: no real test data at {}", root.display());
+        None
+    }
+}
+
+/// A real DICOM study of the test data, unpacked.
+pub fn real_study(name: &str) -> Option<PathBuf> {
+    let archive = test_data()?.join(format!("dicom/{name}.tar.xz"));
+    let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
+        .join("dicom")
+        .join(name);
+    if !target.join(".done").exists() {
+        let part = target.with_extension(format!("part{}", std::process::id()));
+        std::fs::create_dir_all(&part).unwrap();
+        let done = Command::new("tar")
+            .arg("-xJf")
+            .arg(&archive)
+            .arg("-C")
+            .arg(&part)
+            .status()
+            .unwrap();
+        assert!(done.success());
+        std::fs::write(part.join(".done"), "").unwrap();
+        // Another test may have been faster: then its copy serves.
+        if std::fs::rename(&part, &target).is_err() {
+            let _ = std::fs::remove_dir_all(&part);
+        }
+    }
+    Some(target)
+}
+
+/// All DICOM files below a folder, sorted.
+pub fn dicom_files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if is_dicom(&path) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn is_dicom(path: &Path) -> bool {
+    use std::io::Read;
+    let mut head = [0; 132];
+    std::fs::File::open(path)
+        .and_then(|mut f| f.read_exact(&mut head))
+        .is_ok()
+        && &head[128..] == b"DICM"
+}
+
+/// A synthetic sample study of the repository.
+pub fn sample(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/samples")
+        .join(name)
+}
+
+/// A running `firstread serve`, killed when dropped.
+pub struct TestServer {
+    pub data: PathBuf,
+    pub http: SocketAddr,
+    pub dicom: SocketAddr,
+    pub token: String,
+    url: String,
+    child: Child,
+    _folder: Option<tempfile::TempDir>,
+    client: reqwest::Client,
+}
+
+impl TestServer {
+    /// Starts on a fresh data folder and database.
+    pub fn start(database: &Database) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let url = database.fresh_url();
+        let mut server = Self::start_in(folder.path(), &url);
+        server._folder = Some(folder);
+        server
+    }
+
+    /// Starts on what an earlier server left.
+    pub fn start_in(data: &Path, url: &str) -> Self {
+        let (child, http, dicom) = spawn(data, url);
+        let mut server = Self {
+            data: data.to_path_buf(),
+            http,
+            dicom,
+            token: String::new(),
+            url: url.to_owned(),
+            child,
+            _folder: None,
+            client: reqwest::Client::new(),
+        };
+        server.token = server.create_token("reader");
+        server
+    }
+
+    /// `kill -9`, then a new process on the same data.
+    pub fn kill_and_restart(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        let (child, http, dicom) = spawn(&self.data, &self.url);
+        self.child = child;
+        self.http = http;
+        self.dicom = dicom;
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub fn create_token(&self, role: &str) -> String {
+        let out = Command::new(BINARY)
+            .args(["token", "create", "test", "--role", role, "--data"])
+            .arg(&self.data)
+            .env("FIRSTREAD_DATABASE__URL", &self.url)
+            .output()
+            .unwrap();
+        assert!(
+            out.status.success(),
+            "{}",
+            String::from_utf8_lossy(&out.stderr)
+        );
+        String::from_utf8(out.stdout).unwrap().trim().to_owned()
+    }
+
+    pub async fn get(&self, path: &str) -> Value {
+        let url = format!("http://{}{path}", self.http);
+        let answer = self
+            .client
+            .get(url)
+            .bearer_auth(&self.token)
+            .send()
+            .await
+            .unwrap();
+        answer.json().await.unwrap()
+    }
+
+    pub async fn worklist(&self) -> Vec<Value> {
+        self.get("/api/v1/worklist").await["items"]
+            .as_array()
+            .unwrap()
+            .clone()
+    }
+
+    pub async fn item(&self, study_uid: &str) -> Option<Value> {
+        self.worklist()
+            .await
+            .into_iter()
+            .find(|i| i["study_uid"] == study_uid)
+    }
+
+    /// Waits until `done` holds for the study's row.
+    pub async fn wait_for(&self, study_uid: &str, done: impl Fn(&Value) -> bool) -> Value {
+        let started = Instant::now();
+        loop {
+            let item = self.item(study_uid).await.unwrap_or_default();
+            if done(&item) {
+                return item;
+            }
+            assert!(
+                started.elapsed() < Duration::from_secs(180),
+                "waited in vain: {item}"
+            );
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// Waits until the study is screened, not analysed or failed.
+    pub async fn wait_until_ranked(&self, study_uid: &str) -> Value {
+        self.wait_for(study_uid, |i| {
+            ["screened", "not_analysed", "failed"].contains(&i["state"].as_str().unwrap_or(""))
+        })
+        .await
+    }
+
+    /// Waits until nothing is left to do.
+    pub async fn wait_until_idle(&self) {
+        let started = Instant::now();
+        while self.metric("firstread_jobs_waiting").await > 0.0 {
+            assert!(
+                started.elapsed() < Duration::from_secs(180),
+                "jobs are left"
+            );
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// Value of a metric without labels.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let url = format!("http://{}/metrics", self.http);
+        let text = self
+            .client
+            .get(url)
+            .send()
+            .await
+            .unwrap()
+            .text()
+            .await
+            .unwrap();
+        let line = text
+            .lines()
+            .find(|l| l.starts_with(name) && l[name.len()..].starts_with(' '));
+        line.and_then(|l| l.rsplit(' ').next())
+            .unwrap()
+            .parse()
+            .unwrap()
+    }
+
+    /// Sends with stock `storescu`; gives whether it was content and what it printed.
+    pub fn send(&self, files: &[PathBuf]) -> (bool, String) {
+        let out = self.storescu(files).output().unwrap();
+        let text = String::from_utf8_lossy(&out.stdout).into_owned()
+            + &*String::from_utf8_lossy(&out.stderr);
+        (out.status.success(), text)
+    }
+
+    /// `storescu` for these files, not yet started: verbose, so that each answer is seen.
+    pub fn storescu(&self, files: &[PathBuf]) -> Command {
+        let mut command = Command::new("storescu");
+        command
+            .args(["-v", "-xf"])
+            .arg(storescu_profile())
+            .args([
+                "All",
+                "-aec",
+                "FIRSTREAD",
+                &self.dicom.ip().to_string(),
+                &self.dicom.port().to_string(),
+            ])
+            .args(files);
+        command.env_remove("TCP_NODELAY");
+        command
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Presentation contexts for every storage class and syntax the samples use.
+fn storescu_profile() -> PathBuf {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("storescu.cfg");
+    let part = path.with_extension(format!("part{}", std::process::id()));
+    std::fs::write(&part, include_str!("storescu.cfg")).unwrap();
+    std::fs::rename(&part, &path).unwrap();
+    path
+}
+
+fn spawn(data: &Path, url: &str) -> (Child, SocketAddr, SocketAddr) {
+    let log = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(data.join("serve.log"))
+        .unwrap();
+    let mut child = Command::new(BINARY)
+        .args([
+            "serve",
+            "--http",
+            "127.0.0.1:0",
+            "--dicom",
+            "127.0.0.1:0",
+            "--data",
+        ])
+        .arg(data)
+        .env("FIRSTREAD_DATABASE__URL", url)
+        .env("FIRSTREAD_ADMIN_PASSWORD", "a long test password")
+        .envs(
+            std::env::var("FIRSTREAD_ONNXRUNTIME").map(|p| ("FIRSTREAD_ANALYSIS__ONNXRUNTIME", p)),
+        )
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    loop {
+        let Some(Ok(line)) = lines.next() else {
+            let log = std::fs::read_to_string(data.join("serve.log")).unwrap_or_default();
+            panic!("the server did not start:\n{log}");
+        };
+        if let Some(rest) = line.strip_prefix("firstread is ready: http://") {
+            let (http, dicom) = rest.split_once("/  DICOM on ").unwrap();
+            return (child, http.parse().unwrap(), dicom.parse().unwrap());
+        }
+    }
+}
+
+/// Value of a tag by dcmtk's `dcmdump`.
+pub fn tag(file: &Path, tag: &str) -> String {
+    let out = Command::new("dcmdump")
+        .args(["+P", tag])
+        .arg(file)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    let value = text
+        .split_once('[')
+        .and_then(|(_, rest)| rest.split_once(']'));
+    value.map(|(v, _)| v.to_owned()).unwrap_or_default()
+}
+
+/// Study Instance UID of a file.
+pub fn study_uid(file: &Path) -> String {
+    tag(file, "0020,000d")
+}
+
+/// Copies files into a folder and changes tags with dcmtk's `dcmodify`.
+pub fn modified(files: &[PathBuf], folder: &Path, changes: &[&str]) -> Vec<PathBuf> {
+    std::fs::create_dir_all(folder).unwrap();
+    let mut copies = Vec::new();
+    for (n, file) in files.iter().enumerate() {
+        let copy = folder.join(format!("{n:04}.dcm"));
+        std::fs::copy(file, &copy).unwrap();
+        copies.push(copy);
+    }
+    let mut command = Command::new("dcmodify");
+    command.arg("-nb");
+    for change in changes {
+        command.args(["-i", change]);
+    }
+    assert!(command.args(&copies).status().unwrap().success());
+    copies
+}

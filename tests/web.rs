@@ -1,0 +1,18 @@
+//! The web side as its users meet it: a real server on a free port, real databases, real requests.
+
+#![allow(clippy::unwrap_used, reason = "a test fails where it stands")]
+
+mod common;
+
+#[path = "web/api.rs"]
+mod api;
+#[path = "web/live.rs"]
+mod live;
+#[path = "web/login.rs"]
+mod login;
+#[path = "web/pages.rs"]
+mod pages;
+#[path = "web/roles.rs"]
+mod roles;
+#[path = "web/site.rs"]
+mod site;

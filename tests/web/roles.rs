@@ -1,0 +1,190 @@
+//! Every route times every role, from the one table: a new route is in the matrix by itself.
+
+use firstread::store::accounts::Role;
+use firstread::web::{Access, Rule, rules};
+use reqwest::{Client, Method, RequestBuilder, StatusCode};
+
+use crate::site::{Site, browser, uid};
+
+/// What is expected of each route, written down once more: a change of the table must be meant.
+const EXPECTED: [(&str, &str, &str); 18] = [
+    (
+        "GET",
+        "/",
+        "page: reader technologist admin auditor integration",
+    ),
+    ("GET", "/login", "public"),
+    ("POST", "/login", "public"),
+    (
+        "POST",
+        "/logout",
+        "page: reader technologist admin auditor integration",
+    ),
+    ("GET", "/worklist", "page: reader admin auditor"),
+    ("GET", "/events", "page: reader admin auditor"),
+    ("GET", "/studies/{study_uid}", "page: reader admin auditor"),
+    (
+        "GET",
+        "/studies/{study_uid}/series/{series_uid}/{picture}.png",
+        "page: reader admin auditor",
+    ),
+    ("GET", "/intake", "page: technologist reader admin auditor"),
+    ("GET", "/static/{name}", "public"),
+    ("GET", "/favicon.ico", "public"),
+    (
+        "GET",
+        "/api/v1/worklist",
+        "api: reader admin auditor integration",
+    ),
+    (
+        "GET",
+        "/api/v1/studies/{study_uid}",
+        "api: reader admin auditor integration",
+    ),
+    ("PUT", "/api/v1/orders/{accession}", "api: integration"),
+    ("GET", "/healthz", "public"),
+    ("GET", "/readyz", "public"),
+    ("GET", "/metrics", "public"),
+    ("GET", "/robots.txt", "public"),
+];
+
+fn spelled(rule: &Rule) -> String {
+    let names = |roles: &[Role]| {
+        let names: Vec<&str> = roles.iter().map(|r| r.as_str()).collect();
+        names.join(" ")
+    };
+    match rule.access {
+        Access::Public => "public".to_owned(),
+        Access::Page(roles) => format!("page: {}", names(roles)),
+        Access::Api(roles) => format!("api: {}", names(roles)),
+    }
+}
+
+#[test]
+fn the_table_is_what_was_meant() {
+    let found: Vec<(String, String, String)> = rules()
+        .iter()
+        .map(|r| (r.method.to_string(), r.path.to_owned(), spelled(r)))
+        .collect();
+    let expected: Vec<(String, String, String)> = EXPECTED
+        .iter()
+        .map(|(m, p, a)| ((*m).to_owned(), (*p).to_owned(), (*a).to_owned()))
+        .collect();
+    assert_eq!(found, expected);
+}
+
+fn request(site: &Site, client: &Client, rule: &Rule) -> RequestBuilder {
+    let path = rule
+        .path
+        .replace("{study_uid}", &uid(1))
+        .replace("{series_uid}", &format!("{}.1", uid(1)))
+        .replace("{picture}", "axial")
+        .replace("{name}", "firstread.css")
+        .replace("{accession}", "ACC-1");
+    let method = Method::from_bytes(rule.method.as_str().as_bytes()).unwrap();
+    let request = client.request(method.clone(), site.url(&path));
+    match method.as_str() {
+        "PUT" => request
+            .header("idempotency-key", "1")
+            .body("{\"priority\":\"stat\"}"),
+        _ => request,
+    }
+}
+
+async fn status(request: RequestBuilder) -> StatusCode {
+    request.send().await.unwrap().status()
+}
+
+#[tokio::test]
+async fn nobody_passes_without_the_role() {
+    let site = Site::start().await;
+    let study = site.study(1, 10, 5.0).await;
+    site.picture(&study.study_uid, "axial.png", b"png");
+    for role in Role::ALL {
+        let person = site.signed_in(role).await;
+        let token = site.token(role).await;
+        for rule in rules().iter().filter(|r| r.path != "/logout") {
+            let what = format!("{} {} as {}", rule.method, rule.path, role.as_str());
+            let by_cookie = status(request(&site, &person, rule)).await;
+            let by_token = status(request(&site, &browser(), rule).bearer_auth(&token)).await;
+            match rule.access {
+                Access::Public => assert_ne!(by_cookie, StatusCode::FORBIDDEN, "{what}"),
+                Access::Page(roles) if roles.contains(&role) => {
+                    assert!(
+                        by_cookie.is_success() || rule.path == "/",
+                        "{what}: {by_cookie}"
+                    );
+                    assert!(!by_token.is_success(), "{what}: a token opens no page");
+                }
+                Access::Page(_) => {
+                    assert_eq!(by_cookie, StatusCode::FORBIDDEN, "{what}");
+                    assert!(!by_token.is_success(), "{what}");
+                }
+                Access::Api(roles) => {
+                    assert_eq!(
+                        by_cookie,
+                        StatusCode::UNAUTHORIZED,
+                        "{what}: a cookie is no token"
+                    );
+                    let expected = if roles.contains(&role) {
+                        StatusCode::OK
+                    } else {
+                        StatusCode::FORBIDDEN
+                    };
+                    assert_eq!(by_token, expected, "{what}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn strangers_see_nothing_and_every_answer_is_protected() {
+    let site = Site::start().await;
+    site.study(1, 10, 5.0).await;
+    for rule in rules() {
+        let answer = request(&site, &browser(), rule).send().await.unwrap();
+        let what = format!("{} {}", rule.method, rule.path);
+        if rule.access != Access::Public {
+            let status = answer.status();
+            assert!(
+                [StatusCode::SEE_OTHER, StatusCode::UNAUTHORIZED].contains(&status),
+                "{what}: {status}"
+            );
+        }
+        let headers = answer.headers().clone();
+        let policy = headers["content-security-policy"].to_str().unwrap();
+        assert!(policy.contains("frame-ancestors 'none'") && !policy.contains("unsafe"));
+        assert_eq!(headers["x-content-type-options"], "nosniff", "{what}");
+        assert_eq!(headers["referrer-policy"], "no-referrer", "{what}");
+        if !rule.path.starts_with("/static") {
+            assert!(headers.contains_key("cache-control"), "{what}");
+        }
+        let body = answer.text().await.unwrap();
+        assert!(
+            !body.contains("Family1") && !body.contains("PAT-1"),
+            "{what}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_in_the_table_is_not_there() {
+    let site = Site::start().await;
+    let admin = site.signed_in(Role::Admin).await;
+    for path in [
+        "/admin",
+        "/.git/config",
+        "/static/../../etc/passwd",
+        "/api/v2/worklist",
+    ] {
+        assert_eq!(
+            status(admin.get(site.url(path))).await,
+            StatusCode::NOT_FOUND,
+            "{path}"
+        );
+    }
+    let answer = admin.delete(site.url("/worklist")).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(answer.headers()["allow"], "GET");
+}

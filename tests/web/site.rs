@@ -1,0 +1,300 @@
+//! A site to test on: store, clock that stands still, web server on a free port, helpers for clients.
+
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use firstread::clock::{Clock, ManualClock};
+use firstread::store::Store;
+use firstread::store::accounts::Role;
+use firstread::store::entity::{instance, quarantine, screening, series, study};
+use firstread::store::ranks::Ranker;
+use firstread::triage::{Band, Ranking, Reason, TriageSettings};
+use firstread::web::{self, Health, WebSettings, WebState};
+use firstread::worklist::NewsDesk;
+use reqwest::{Client, Response, StatusCode, redirect::Policy};
+use sea_orm::{ActiveModelTrait, ActiveValue::Set, Database, DatabaseConnection};
+use tokio_util::sync::CancellationToken;
+
+use crate::common;
+
+/// 2026-11-23T12:00:00Z
+pub const NOON_MS: i64 = 1_795_435_200_000;
+pub const PASSWORD: &str = "a long test password";
+/// Root of the UIDs of test studies.
+pub const UID: &str = "1.2.826.0.1.3680043.10.1";
+
+pub struct Site {
+    pub base: String,
+    pub store: Store,
+    pub news: NewsDesk,
+    pub health: Health,
+    pub clock: Arc<ManualClock>,
+    pub data: tempfile::TempDir,
+    db: DatabaseConnection,
+    stop: CancellationToken,
+}
+
+impl Site {
+    pub async fn start() -> Self {
+        Self::with(&common::Database::Sqlite, WebSettings::default()).await
+    }
+
+    pub async fn on(database: &common::Database) -> Self {
+        Self::with(database, WebSettings::default()).await
+    }
+
+    pub async fn with(database: &common::Database, settings: WebSettings) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let mut url = database.fresh_url();
+        if url.is_empty() {
+            url = format!(
+                "sqlite://{}?mode=rwc",
+                data.path().join("test.db").display()
+            );
+        }
+        let store = Store::open(Some(&url), data.path()).await.unwrap();
+        let db = Database::connect(&url).await.unwrap();
+        let clock = Arc::new(ManualClock::at(NOON_MS));
+        let (news, health) = (NewsDesk::default(), Health::default());
+        health.worker_beat(NOON_MS);
+        let state = WebState::new(
+            store.clone(),
+            news.clone(),
+            clock.clone(),
+            settings,
+            data.path().to_path_buf(),
+            Arc::new(Ranker {
+                settings: TriageSettings::default(),
+                version: 1,
+            }),
+            health.clone(),
+        );
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let stop = CancellationToken::new();
+        tokio::spawn(web::serve(listener, state, stop.clone()));
+        Self {
+            base,
+            store,
+            news,
+            health,
+            clock,
+            data,
+            db,
+            stop,
+        }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    pub async fn user(&self, name: &str, role: Role) {
+        self.store
+            .create_user(name, PASSWORD, role, self.clock.now_ms())
+            .await
+            .unwrap();
+    }
+
+    pub async fn token(&self, role: Role) -> String {
+        self.store
+            .create_token("test", role, self.clock.now_ms())
+            .await
+            .unwrap()
+    }
+
+    /// A browser in which a user of this role is signed in.
+    pub async fn signed_in(&self, role: Role) -> Client {
+        self.user(role.as_str(), role).await;
+        let client = browser();
+        let answer = self.sign_in(&client, role.as_str(), PASSWORD).await;
+        assert_eq!(answer.status(), StatusCode::SEE_OTHER);
+        client
+    }
+
+    /// Fills in the login form.
+    pub async fn sign_in(&self, client: &Client, name: &str, password: &str) -> Response {
+        let form = client.get(self.url("/login")).send().await.unwrap();
+        let form_token = field(&form.text().await.unwrap(), "form_token");
+        let filled = [
+            ("form_token", form_token.as_str()),
+            ("name", name),
+            ("password", password),
+        ];
+        let login = client.post(self.url("/login")).form(&filled);
+        login.send().await.unwrap()
+    }
+
+    pub async fn page(&self, client: &Client, path: &str) -> String {
+        let answer = client.get(self.url(path)).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK, "{path}");
+        answer.text().await.unwrap()
+    }
+
+    /// Keeps a study that arrived so many minutes before noon, screened with these minutes.
+    pub async fn study(&self, n: u32, minutes_ago: i64, minutes: f64) -> study::Model {
+        self.study_with(n, minutes_ago, minutes, |_| {}).await
+    }
+
+    pub async fn study_with(
+        &self,
+        n: u32,
+        minutes_ago: i64,
+        minutes: f64,
+        change: impl FnOnce(&mut study::ActiveModel),
+    ) -> study::Model {
+        let mut row = study_row(n, NOON_MS - minutes_ago * 60_000, minutes);
+        change(&mut row);
+        row.insert(&self.db).await.unwrap()
+    }
+
+    pub async fn series_with(
+        &self,
+        study: &study::Model,
+        change: impl FnOnce(&mut series::ActiveModel),
+    ) {
+        let mut row = series::ActiveModel {
+            study_id: Set(study.id),
+            series_uid: Set(format!("{}.1", study.study_uid)),
+            sop_class_uid: Set("1.2.840.10008.5.1.4.1.1.4".into()),
+            header_json: Set("{}".into()),
+            own_result: Set(false),
+            first_received_at: Set(study.arrived_at),
+            last_received_at: Set(study.arrived_at),
+            quiet_ms: Set(2000),
+            settled_images: Set(Some(1)),
+            ..Default::default()
+        };
+        change(&mut row);
+        let kept = row.insert(&self.db).await.unwrap();
+        let image = instance::ActiveModel {
+            series_id: Set(kept.id),
+            sop_uid: Set(format!("{}.1", kept.series_uid)),
+            sop_class_uid: Set("1.2.840.10008.5.1.4.1.1.4".into()),
+            transfer_syntax_uid: Set("1.2.840.10008.1.2.1".into()),
+            frames: Set(1),
+            digest: Set("00".into()),
+            size_bytes: Set(1),
+            path: Set("objects/none".into()),
+            received_at: Set(study.arrived_at),
+            ..Default::default()
+        };
+        image.insert(&self.db).await.unwrap();
+    }
+
+    pub async fn screening_with(
+        &self,
+        study: &study::Model,
+        change: impl FnOnce(&mut screening::ActiveModel),
+    ) {
+        let mut row = screening::ActiveModel {
+            study_id: Set(study.id),
+            series_uid: Set(format!("{}.1", study.study_uid)),
+            input: Set("input".into()),
+            outcome: Set("screened".into()),
+            partial_volume: Set(false),
+            model: Set("screening 0.0.1".into()),
+            provider: Set("cpu".into()),
+            result_json: Set("{}".into()),
+            created_at: Set(NOON_MS),
+            ..Default::default()
+        };
+        change(&mut row);
+        row.insert(&self.db).await.unwrap();
+    }
+
+    pub async fn kept_aside(&self, study_uid: &str, reason: &str, calling_ae: &str) {
+        let row = quarantine::ActiveModel {
+            sop_uid: Set("1.2.3".into()),
+            study_uid: Set(Some(study_uid.into())),
+            calling_ae: Set(calling_ae.into()),
+            reason: Set(reason.into()),
+            size_bytes: Set(1),
+            received_at: Set(NOON_MS),
+            ..Default::default()
+        };
+        row.insert(&self.db).await.unwrap();
+    }
+
+    pub fn picture(&self, study_uid: &str, name: &str, bytes: &[u8]) {
+        let folder = self.data.path().join("pictures").join(study_uid);
+        let folder = folder.join(format!("{study_uid}.1"));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(Path::new(name)), bytes).unwrap();
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+pub fn uid(n: u32) -> String {
+    format!("{UID}.{n}")
+}
+
+fn study_row(n: u32, arrived_at: i64, minutes: f64) -> study::ActiveModel {
+    #[expect(clippy::cast_possible_truncation, reason = "a few hours")]
+    let head_start_ms = (minutes * 60_000.0) as i64;
+    let ranking = Ranking {
+        head_start_ms,
+        order_minutes: 0.0,
+        ai_minutes: minutes,
+        findings_minutes: 0.0,
+        site_rules_minutes: 0.0,
+        p_abnormal: Some(0.42),
+        band: Band::Routine,
+        reasons: vec![Reason {
+            code: "screening".into(),
+            text: "screening".into(),
+            minutes,
+        }],
+    };
+    study::ActiveModel {
+        study_uid: Set(uid(n)),
+        patient_id: Set(Some(format!("PAT-{n}"))),
+        patient_name: Set(Some(format!("Family{n}^Given"))),
+        sex: Set(Some("F".into())),
+        age_years: Set(Some(60.5)),
+        study_date: Set(Some("20261123".into())),
+        accession: Set(Some(format!("ACC-{n}"))),
+        description: Set(Some("MR brain".into())),
+        modality: Set(Some("MR".into())),
+        arrived_at: Set(arrived_at),
+        last_received_at: Set(arrived_at),
+        reading: Set("open".into()),
+        state: Set("screened".into()),
+        volumetry: Set("pending".into()),
+        order_priority: Set("routine".into()),
+        evidence_json: Set("{\"order\":\"routine\",\"screening\":null,\"not_analysed\":null,\"findings\":[],\"site_rules\":[]}".into()),
+        ranking_json: Set(serde_json::to_string(&ranking).unwrap()),
+        settings_version: Set(1),
+        head_start_ms: Set(head_start_ms),
+        effective_arrival_ms: Set(arrived_at - head_start_ms),
+        band: Set("routine".into()),
+        highest_band: Set("routine".into()),
+        p_abnormal: Set(Some(0.42)),
+        screened_at: Set(Some(arrived_at + 60_000)),
+        changed_at: Set(arrived_at),
+        ..Default::default()
+    }
+}
+
+/// Keeps cookies, follows no redirects.
+pub fn browser() -> Client {
+    Client::builder()
+        .cookie_store(true)
+        .redirect(Policy::none())
+        .build()
+        .unwrap()
+}
+
+/// Value of a hidden field.
+pub fn field(page: &str, name: &str) -> String {
+    let marker = format!("name=\"{name}\" value=\"");
+    let at = page.find(&marker).unwrap() + marker.len();
+    page[at..].split('"').next().unwrap().to_owned()
+}

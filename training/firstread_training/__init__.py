@@ -1,0 +1,1 @@
+"""Training framework of firstread: images generated from label maps, no annotated scans."""

@@ -1,0 +1,177 @@
+"""What the commands do; `__main__` only parses."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+from . import checkpoint, config as config_module, experiments
+
+REPOSITORY = config_module.TRAINING_FOLDER.parent
+KNOWN_FAILURES = [
+    "2 mm voxels: lesions under about 0.5 ml, microbleeds and small vessels cannot be seen",
+    "trained on generated images only; post-operative heads, children and strong metal artefacts were never shown",
+    "diffusion and susceptibility images were not modelled",
+    "white-matter and small lesions: on above off in only 53 % of 19 painted pairs; the map finds large lesions only (Dice 0.12) and marks healthy tissue (median 11 ml)",
+    "MS on single series is ranked little above healthy people, and below the oldest of them",
+    "white matter and cortex sometimes spill into scalp, face and neck",
+    "accumbens and putamen are the least accurate structures",
+    "the abnormality map shows where the picture differs, not what it is",
+]
+
+
+def newest(args, name: str) -> tuple[dict, str]:
+    """The newest state of a network: the run's full checkpoint, else the repository's compact one."""
+    full = args.runs / name / "last.pt"
+    small = config_module.TRAINING_FOLDER / "checkpoints" / f"{name}.pt"
+    if full.exists():
+        return checkpoint.load(full), str(full)
+    if small.exists():
+        return checkpoint.expand(checkpoint.load(small)), str(small)
+    raise SystemExit(f"no checkpoint of {name} under {args.runs} or {small.parent}")
+
+
+def train(args):
+    from . import trainer
+    t = trainer.start(args.config, args.runs, args.cache, args.data, args.device)
+    if t.decay and t.step >= t.decay[1]:  # that run is over: start again at the full rate
+        t.decay = None
+    print(f"{t.cfg.name}: from step {t.step}", flush=True)
+    t.fit(args.steps, args.minutes, args.decay_share)
+
+
+def fit_study(args):
+    """Fits the study's readout on the averaged weights and stores it in the run's checkpoint."""
+    from . import study
+    cfg = config_module.load(args.config)
+    state, where = newest(args, cfg.name)
+    weights, report = study.run(cfg, state["ema"], args.data, args.cache, args.minutes, args.processes)
+    for key in weights:
+        if key.startswith("readout_"):
+            state["ema"][key], state["model"][key] = weights[key].clone(), weights[key].clone()
+    checkpoint.save(args.runs / cfg.name / "last.pt", state)
+    print(f"{where}: readout fitted: {json.dumps(report)}", flush=True)
+
+
+def save_compact(args, name: str) -> Path:
+    state, _ = newest(args, name)
+    path = config_module.TRAINING_FOLDER / "checkpoints" / f"{name}.pt"
+    checkpoint.save(path, checkpoint.compact(state))
+    print(f"{path}: step {state['step']}, {path.stat().st_size / 1e6:.1f} MB")
+    return path
+
+
+def continue_(args):
+    """Train for some minutes from the newest checkpoint, measure, and leave a compact checkpoint behind."""
+    for path in args.config:
+        cfg = config_module.load(path)
+        train(argparse.Namespace(**{**vars(args), "config": path, "steps": None, "minutes": args.minutes / len(args.config)}))
+        fit_study(argparse.Namespace(**{**vars(args), "config": path, "minutes": max(0.5, 0.1 * args.minutes)}))
+        save_compact(args, cfg.name)
+        evaluate(argparse.Namespace(**{**vars(args), "config": path, "only": None, "part": 1.0, "half": True}))
+
+
+def evaluate(args) -> dict:
+    from . import evaluate as measure
+    cfg = config_module.load(args.config)
+    state, where = newest(args, cfg.name)
+    net = measure.build(cfg, state["ema"])
+    real = made = None
+    if args.only != "generated":
+        real = measure.real_scans(net, args.data, args.cache)
+    if args.only != "real":
+        made = measure.generated(state["ema"], cfg, args.data, args.cache, args.half, part=args.part, processes=args.processes)
+        made["head_threshold"] = measure.head_threshold(made)
+    result = experiments.summary(real, made)
+    if made:
+        result["calibration"] = {k: made[k] for k in ("scale", "offset", "prevalence_train")}
+        result["head_threshold"], result["map_offset"] = made["head_threshold"], made["map_offset"]
+    experiments.save(args.runs / cfg.name, state["step"], result)
+    print(f"{where}, step {state['step']}")
+    print(json.dumps(result, indent=1, default=float))
+    return result
+
+
+def compare(args):
+    print(experiments.compare(args.runs))
+    for run in sorted(p for p in args.runs.iterdir() if (p / "log.csv").exists()):
+        experiments.curves(run, args.out / f"training-{run.name}.png")
+
+
+def export(args):
+    """ONNX, card and golden values from the newest checkpoint's averaged weights; refuses where ONNX disagrees."""
+    from . import card, evaluate as measure, export as onnx_export, golden, maps, preprocess, samples, scans, trainer
+    cfg = config_module.load(args.config)
+    state, _ = newest(args, cfg.name)
+    net = measure.build(cfg, state["ema"])
+    path = args.out / "screening.onnx"
+    part = path.with_suffix(".part.onnx")
+    last = {}
+    for row in experiments.history(args.runs / cfg.name):  # later evaluations win; a partial one keeps what it did not measure
+        last.update(row)
+    map_offset = last.get("map_offset", 0.0)
+    sha = onnx_export.write(net, part, map_offset=map_offset)
+    image = samples.picture(samples.STUDIES[1], "t1", args.cache, args.data).astype(np.float32)
+    prepared = [preprocess.normalise(image)]
+    agreement = onnx_export.compare(net, part, prepared, map_offset)
+    part.rename(path)
+    last_step = last.pop("step", None)
+    calibration = last.pop("calibration", {"scale": 1.0, "offset": 0.0, "prevalence_train": 0.5})
+    threshold = last.pop("head_threshold", 0.0)
+    run = {"config": Path(args.config).name, "commit": state["commit"] if state["commit"] != "unknown" else trainer.commit_id(), "steps": state["step"], "minutes": state["seconds"] / 60,
+           "device": args.trained_on, "images": args.images or state["step"] * cfg.train.accumulate, "measured_at_step": last_step if last_step is not None else 0, "onnx_minus_pytorch": agreement}
+    version = args.version or f"0.1.{state['step']}"
+    card.write(path.with_suffix(".toml"), card.build(version, sha, calibration, threshold, run, last, KNOWN_FAILURES))
+    if args.golden is not None:
+        golden.write(args.golden, image[8:-8, 6:-6, 14:], path)
+    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, step {state['step']}, differences {agreement}")
+
+
+def measure_time(args):
+    """Seconds and memory of one 1 mm head through the exported network, Python preprocessing included."""
+    from . import export as onnx_export, nifti
+    volume, affine = nifti.read(args.data / "heads_freesurfer" / "sub-01" / "t1.nii.gz")
+    result = {"time": onnx_export.speed(args.out / "screening.onnx", volume, affine, args.threads or 2)}
+    rows = experiments.history(args.runs / "screening")
+    experiments.save(args.runs / "screening", rows[-1]["step"] if rows else 0, result)
+    print(json.dumps(result))
+
+
+def samples(args):
+    import shutil
+    from . import samples as made
+    for study in made.STUDIES:
+        shutil.rmtree(args.out / study.name, ignore_errors=True)
+    for name, size in made.write_all(args.out, args.cache, args.data).items():
+        print(f"{name}: {size / 1e6:.2f} MB")
+
+
+def contact_sheet(args):
+    """Generated cases beside the redistributable real scans (healthy_ixi_2mm, IXI, CC BY-SA 3.0)."""
+    from . import preprocess, scans, trainer
+    cfg = config_module.load(args.config)
+    make = trainer.build_generator(cfg, args.cache, args.data, people=config_module.heldout()["maps"], seed=args.seed)
+    cases = [make(i) for i in range(args.cases)]
+    real = []
+    for scan in [s for s in scans.validation(args.data, args.cache, dicom=False) if s.group == "healthy_ixi"][:8]:
+        real.append((scan.name, preprocess.prepare(*scan.load())[0]))
+    experiments.contact_sheet(cases, real, args.out)
+
+
+def generate(args):
+    """Cases as NIfTI: image, classes and lesion mask, with a line of truth each."""
+    from . import nifti, trainer
+    cfg = config_module.load(args.config)
+    make = trainer.build_generator(cfg, args.cache, args.data, seed=args.seed)
+    args.out.mkdir(parents=True, exist_ok=True)
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    with open(args.out / "truth.jsonl", "w") as f:
+        for i in range(args.cases):
+            case = make(i)
+            nifti.write(args.out / f"{i:04d}_image.nii.gz", case.image.astype(np.float32), affine)
+            nifti.write(args.out / f"{i:04d}_classes.nii.gz", case.classes, affine)
+            nifti.write(args.out / f"{i:04d}_lesion.nii.gz", case.lesion, affine)
+            f.write(json.dumps({"case": i, "kind": case.kind, "contrast": case.contrast, "abnormal": case.abnormal, "head": case.head, "person": case.person}) + "\n")

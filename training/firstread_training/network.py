@@ -1,0 +1,259 @@
+"""The screening network: a 2 mm volume in, structures, sides, abnormality and study logits out.
+
+Axes are [batch, channel, x, y, z]; x to the patient's right, y anterior, z superior; voxels 2 mm.
+Most of the work is done at 4 mm behind a stride-2 stem; a thin branch at 2 mm carries the edges past
+it.  One channel tells the sides apart, so that the 33 sided codes cost 18 classes (measured: the loss
+over 33 full-resolution channels costs as much as the network).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+from .labels import CLASS_COUNT, CORTEX, CSF, FOURTH, HIPPOCAMPUS, LATERAL, THIRD, VENTRICLE_CSF_CLASSES, WM
+
+# How many voxels of the 4 mm abnormality logits count as the study's local evidence: 12 voxels of
+# 4 mm are 0.8 ml, 60 are 4 ml, 240 are 15 ml.  A maximum would follow single noisy voxels, a mean the
+# field of view; the study head sees these and the head's share of the field instead.
+EVIDENCE_VOXELS = (12, 60, 240)
+SHARE_CLASSES = (WM, CORTEX, LATERAL, THIRD, CSF, HIPPOCAMPUS)
+EVIDENCE, READOUT = 17 + len(EVIDENCE_VOXELS) + 1 + len(SHARE_CLASSES) + 1, 24
+
+
+# torch 1.13 cannot normalise bf16 with fp32 weights on a CPU, 2.x can and is faster for it
+MIXED_NORM = int(torch.__version__.split(".")[0]) >= 2
+
+
+class Norm(nn.GroupNorm):
+    """GroupNorm that also runs under bf16 autocast on torch 1.13."""
+
+    def forward(self, x):
+        if MIXED_NORM or x.dtype == self.weight.dtype:
+            return super().forward(x)
+        return super().forward(x.to(self.weight.dtype)).to(x.dtype)
+
+
+class Block(nn.Module):
+    """Two 3x3x3 convolutions with GroupNorm and a residual; keeps the grid."""
+
+    def __init__(self, cin: int, cout: int, groups: int = 8):
+        super().__init__()
+        self.c1 = nn.Conv3d(cin, cout, 3, padding=1, bias=False)
+        self.n1 = Norm(groups, cout)
+        self.c2 = nn.Conv3d(cout, cout, 3, padding=1, bias=False)
+        self.n2 = Norm(groups, cout)
+        self.skip = nn.Conv3d(cin, cout, 1, bias=False) if cin != cout else nn.Identity()
+
+    def forward(self, x):
+        h = F.silu(self.n1(self.c1(x)))
+        return F.silu(self.n2(self.c2(h)) + self.skip(x))
+
+
+class Down(nn.Module):
+    """Halves the grid with a strided convolution."""
+
+    def __init__(self, cin: int, cout: int, groups: int = 8):
+        super().__init__()
+        self.c = nn.Conv3d(cin, cout, 3, stride=2, padding=1, bias=False)
+        self.n = Norm(groups, cout)
+
+    def forward(self, x):
+        return F.silu(self.n(self.c(x)))
+
+
+def up2(x):
+    """Doubles the grid; nearest neighbour: cheap on a CPU, exact in ONNX and smoothed by what follows."""
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+class Oddness(nn.Module):
+    """Abnormality from what does not fit: each 4 mm voxel against its own structure's intensity nearby.
+
+    The contrast is random, so "bright" says nothing; "brighter than this person's white matter around
+    here" does.  The expected intensity follows from the classes the network just found (taken as they
+    are, no gradient), averaged over about 8 cm; a few plain convolutions judge the difference.  Without
+    this the map had learned little but where lesions are likely after 2,500 steps.
+    """
+
+    CELL = 4  # 16 mm cells
+    PRIOR = 0.003  # weight of the structure's mean over the whole field where it is rare nearby
+
+    def __init__(self, features: int, width: int = 24):
+        super().__init__()
+        self.context = nn.Conv3d(features + CLASS_COUNT, width, 1)
+        self.odd = nn.Conv3d(4, width, 3, padding=1)
+        self.c1 = nn.Conv3d(width, width, 3, padding=1)
+        self.c2 = nn.Conv3d(width, width, 3, padding=1)
+        self.out = nn.Conv3d(width, 1, 1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+        # the same differences as plain figures for the study: how much of the tissue is how far off
+        self.figures1 = nn.Linear(17, 32)
+        self.figures2 = nn.Linear(32, 1)
+        nn.init.zeros_(self.figures2.weight)
+        nn.init.zeros_(self.figures2.bias)
+
+    def residuals(self, image, p):
+        """[B,4,...]: against the expected intensity, white matter, cortex and CSF, in units of the spread."""
+        image = F.avg_pool3d(image.float(), 2)
+        total, count = F.avg_pool3d(p * image, self.CELL), F.avg_pool3d(p, self.CELL)
+        overall = total.mean((2, 3, 4), keepdim=True) / (count.mean((2, 3, 4), keepdim=True) + 1e-5)
+        once = lambda v: F.avg_pool3d(v, 3, stride=1, padding=1)
+        near = lambda v: once(once(v))
+        mean = (near(total) + self.PRIOR * overall) / (near(count) + self.PRIOR)
+        mean = F.interpolate(mean, scale_factor=float(self.CELL), mode="nearest")
+        difference = image - (p * mean).sum(1, keepdim=True)
+        brain = 1.0 - p[:, :1]
+        spread = ((brain * difference * difference).sum((2, 3, 4), keepdim=True) / (brain.sum((2, 3, 4), keepdim=True) + 1.0) + 1e-4).sqrt()
+        tissues = [image - mean[:, t:t + 1] for t in (WM, CORTEX, CSF)]
+        return (torch.cat([difference, *tissues], 1) / spread).clamp(-8.0, 8.0)
+
+    def figures(self, odd, p):
+        """[B,17]: strongest positive and negative differences inside the tissue, raw and smoothed."""
+        mean3 = lambda v: F.avg_pool3d(v, 3, stride=1, padding=1)
+        fluid = sum(p[:, t:t + 1] for t in (CSF, *VENTRICLE_CSF_CLASSES[:2], FOURTH))
+        tissue = (2.0 * mean3(1.0 - p[:, :1] - fluid) - 1.0).clamp(0.0, 1.0)  # away from edges
+        white = (2.0 * mean3(p[:, WM:WM + 1]) - 1.0).clamp(0.0, 1.0)
+        smooth, against_white = mean3(odd[:, :1]) * tissue, mean3(odd[:, 1:2]) * white
+        out = [(odd[:, 2] - odd[:, 1]).mean((1, 2, 3))[:, None]]
+        for v, sizes in ((smooth, EVIDENCE_VOXELS), (against_white, EVIDENCE_VOXELS), (odd[:, :1] * tissue, EVIDENCE_VOXELS[:2])):
+            for signed in (v, -v):
+                top = signed.flatten(1).topk(sizes[-1], dim=1).values
+                out += [top[:, :n].mean(1, keepdim=True) for n in sizes]
+        return torch.cat(out, 1) * 0.5
+
+    def forward(self, image, classes, features):
+        """Abnormality logits to add [B,1,...], study logits to add [B], and the figures [B,17]."""
+        p = torch.softmax(classes.detach().float(), 1)
+        with torch.no_grad():
+            odd = self.residuals(image, p)
+            figures = self.figures(odd, p)
+        h = F.silu(self.context(torch.cat([features.float(), p], 1)) + self.odd(odd))
+        h = F.silu(self.c1(h))
+        h = F.silu(self.c2(h) + h)
+        return self.out(h).float(), self.figures2(F.silu(self.figures1(figures))).float().squeeze(1), figures
+
+
+class ScreeningNet(nn.Module):
+    """image [B,1,X,Y,Z] -> dict of logits; X, Y and Z are multiples of 16.
+
+    `classes` [B,18,X,Y,Z], `side` [B,1,X,Y,Z] (positive: right), `lesion` [B,1,X,Y,Z],
+    `classes4` and `lesion4` the same at 4 mm (deep supervision), `study` [B] and `head` [B].
+    """
+
+    def __init__(self, widths=(32, 64, 96, 112), thin: int = 8):
+        super().__init__()
+        w1, w2, w3, w4 = widths
+        self.thin = nn.Conv3d(1, thin, 3, padding=1, bias=False)
+        self.thin_n = Norm(min(8, thin), thin)
+        self.d1 = Down(thin, w1)
+        self.e1 = Block(w1, w1)
+        self.d2 = Down(w1, w2)
+        self.e2 = Block(w2, w2)
+        self.d3 = Down(w2, w3)
+        self.e3 = Block(w3, w3)
+        self.d4 = Down(w3, w4)
+        self.e4 = Block(w4, w4)
+        self.u3 = nn.Conv3d(w4, w3, 1, bias=False)
+        self.f3 = Block(w3, w3)
+        self.u2 = nn.Conv3d(w3, w2, 1, bias=False)
+        self.f2 = Block(w2, w2)
+        self.u1 = nn.Conv3d(w2, w1, 1, bias=False)
+        self.f1 = Block(w1, w1)
+        outputs = CLASS_COUNT + 2
+        self.out4 = nn.Conv3d(w1, outputs, 1)
+        self.u0 = nn.Conv3d(w1, 2 * thin, 1, bias=False)
+        self.t0 = nn.Conv3d(thin, 2 * thin, 1, bias=False)
+        self.n0 = Norm(min(8, 2 * thin), 2 * thin)
+        self.c0 = nn.Conv3d(2 * thin, 2 * thin, 3, padding=1, bias=False)
+        self.n0b = Norm(min(8, 2 * thin), 2 * thin)
+        self.out2 = nn.Conv3d(2 * thin, outputs, 1)
+        evidence = len(EVIDENCE_VOXELS) + w4 + w3 + 4
+        self.study1 = nn.Linear(evidence, 64)
+        self.study2 = nn.Linear(64, 1)
+        self.head1 = nn.Linear(2 * w4, 32)
+        self.head2 = nn.Linear(32, 1)
+        self.oddness = Oddness(w1)
+        # the last word on the study: a small readout fitted to many cases at once after the training
+        # (study.py).  Buffers, because the trainer does not touch them; zeros pass the online logit on.
+        for name, shape in (("centre", (EVIDENCE,)), ("w1", (READOUT, EVIDENCE)), ("b1", (READOUT,)), ("w2", (1, READOUT)), ("direct", (1, EVIDENCE)), ("b2", (1,))):
+            self.register_buffer("readout_" + name, torch.zeros(shape))
+        self.readout_direct[0, -1] = 1.0
+
+    def forward(self, image, fine: bool = True):
+        """`fine` False leaves out everything at 2 mm but the stem: about half the time, for training the trunk."""
+        thin = F.silu(self.thin_n(self.thin(image)))
+        s1 = self.e1(self.d1(thin))
+        s2 = self.e2(self.d2(s1))
+        s3 = self.e3(self.d3(s2))
+        s4 = self.e4(self.d4(s3))
+        f3 = self.f3(up2(self.u3(s4)) + s3)
+        f2 = self.f2(up2(self.u2(f3)) + s2)
+        f1 = self.f1(up2(self.u1(f2)) + s1)
+        k = CLASS_COUNT
+        out4 = self.out4(f1).float()
+        odd_map, odd_study, figures = self.oddness(image, out4[:, :k], f1)
+        out4 = torch.cat([out4[:, :k + 1], out4[:, k + 1:] + odd_map], 1)
+        online = self.study(out4, f3, s4).float() + odd_study
+        evidence = self.evidence(out4, figures, online)
+        out = {"classes4": out4[:, :k], "side4": out4[:, k:k + 1], "lesion4": out4[:, k + 1:k + 2], "head": self.head(s4),
+               "online": online, "evidence": evidence, "study": self.readout(evidence)}
+        if fine:
+            edges = F.silu(self.n0(up2(self.u0(f1)) + self.t0(thin)))
+            edges = F.silu(self.n0b(self.c0(edges)))
+            out2 = self.out2(edges) + up2(out4)
+            out.update(classes=out2[:, :k], side=out2[:, k:k + 1], lesion=out2[:, k + 1:k + 2])
+        return out
+
+    def evidence(self, out4, figures, online):
+        """What the readout sees [B,EVIDENCE]: figures, the map's strongest logits, volumes, the online logit."""
+        k = CLASS_COUNT
+        with torch.no_grad():
+            p = torch.softmax(out4[:, :k], 1)
+            brain = 1.0 - p[:, :1]
+            volume = brain.sum((1, 2, 3, 4))[:, None] + 1.0
+            logits = out4[:, k + 1].clamp(-12.0, 12.0)
+            top = logits.flatten(1).topk(EVIDENCE_VOXELS[-1], dim=1).values
+            tops = torch.stack([top[:, :n].mean(1) for n in EVIDENCE_VOXELS], 1)
+            average = (logits[:, None] * brain).sum((1, 2, 3, 4))[:, None] / volume
+            shares = torch.log(torch.stack([p[:, i].sum((1, 2, 3)) for i in SHARE_CLASSES], 1) / volume + 1e-4)
+        return torch.cat([figures, tops, average, shares, online.detach().clamp(-10.0, 10.0)[:, None]], 1)
+
+    def readout(self, evidence):
+        """Study logit [B] from the evidence; while it is not fitted, the online logit (which must learn)."""
+        x = evidence - self.readout_centre
+        h = F.silu(F.linear(x, self.readout_w1, self.readout_b1))
+        return (F.linear(h, self.readout_w2) + F.linear(evidence, self.readout_direct, self.readout_b2)).squeeze(1)
+
+    def study(self, out4, f3, s4):
+        """Study logit [B] from the strongest local evidence, brain-weighted features and volumes.
+
+        Everything is taken relative to the brain the network itself found, so that the field of view
+        and skull stripping change as little as possible.
+        """
+        k = CLASS_COUNT
+        out4 = out4.float()
+        lesion = out4[:, k + 1].flatten(1)
+        top = torch.sigmoid(lesion).topk(min(EVIDENCE_VOXELS[-1], lesion.shape[1]), dim=1).values
+        local = torch.stack([top[:, :n].mean(1) for n in EVIDENCE_VOXELS], 1)
+        local = torch.log((local + 1e-4) / (1.0001 - local))
+        p = torch.softmax(out4[:, :k], 1)
+        brain = (1.0 - p[:, :1])
+        total = brain.sum((1, 2, 3, 4)) + 1.0
+        share = torch.stack([p[:, i].sum((1, 2, 3)) / total for i in VENTRICLE_CSF_CLASSES], 1)
+        share = torch.cat([torch.log(share + 1e-4), (torch.sigmoid(lesion).sum(1) / total)[:, None].add(1e-4).log()], 1)
+        w8 = F.avg_pool3d(brain, 4)
+        w16 = F.avg_pool3d(w8, 2)
+        mean3 = (f3.float() * w8).sum((2, 3, 4)) / (w8.sum((2, 3, 4)) + 1e-3)
+        mean4 = (s4.float() * w16).sum((2, 3, 4)) / (w16.sum((2, 3, 4)) + 1e-3)
+        x = torch.cat([local, share, mean3.mul(0.5), mean4.mul(0.5)], 1)
+        return self.study2(F.silu(self.study1(x))).squeeze(1)
+
+    def head(self, s4):
+        """"This is a head" logit [B] from the coarsest features."""
+        s4 = s4.float()
+        x = torch.cat([s4.mean((2, 3, 4)), s4.amax((2, 3, 4))], 1)
+        return self.head2(F.silu(self.head1(x))).squeeze(1)
+

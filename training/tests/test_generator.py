@@ -1,0 +1,114 @@
+"""Invariants of generated cases."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from firstread_training import acquisition, generator, labels as L, maps, pathology, warp
+
+SHAPE = (48, 48, 48)
+
+
+def make(person, shapes, seed=1, **changes):
+    return generator.Generator([person], shapes, dataclasses.replace(generator.GeneratorConfig(), shape=SHAPE, centre_sd_mm=(0, 0, 0), **changes), seed)
+
+
+def test_a_case_is_a_function_of_its_index(person, shapes):
+    a, b = make(person, shapes)(4), make(person, shapes)(4)
+    assert (a.image == b.image).all() and (a.classes == b.classes).all() and a.kind == b.kind
+    assert (make(person, shapes)(6).image != a.image).any()
+
+
+def test_a_case_is_well_formed(person, shapes):
+    g = make(person, shapes)
+    for i in range(16):
+        c = g(i)
+        assert c.image.shape == SHAPE and c.image.dtype == np.float32
+        assert np.isfinite(c.image).all() and 0 <= c.image.min() and c.image.max() <= 1.5
+        assert set(np.unique(c.classes)) <= set(range(L.CLASS_COUNT)) | {generator.IGNORE}
+        assert set(np.unique(c.side)) <= {0, 1, generator.IGNORE}
+        assert set(np.unique(c.lesion)) <= {0, 1, generator.IGNORE}
+        assert c.abnormal in (-1, 0, 1) and c.head in (0, 1)
+        if c.head == 0:
+            assert not c.classes.any() and not c.lesion.any() and c.abnormal == -1
+
+
+def test_sides_follow_a_flip(person, shapes):
+    """Whatever the flip and the deformation: right structures have the higher x in the picture (axes are RAS)."""
+    g = make(person, shapes, nonhead=0.0)
+    flips = set()
+    for i in range(0, 24, 2):
+        rng = np.random.default_rng([1, i // 2])
+        rng.random()
+        flips.add(g._scene(rng, SHAPE).flip)
+        c = g(i)
+        right, left = np.argwhere(c.side == 1), np.argwhere(c.side == 0)
+        assert right[:, 0].mean() > left[:, 0].mean() + 3
+    assert flips == {True, False}
+
+
+@pytest.mark.parametrize("kind", ["wm_lesions", "stroke", "tumour", "haemorrhage", "metastases"])
+def test_painted_pathology_shows(person, shapes, kind):
+    g = make(person, shapes, kinds={kind: 1.0}, stripped=0, cropped=0, clean=True)
+    seen = 0
+    for i in range(4):
+        on, off = g.paired(i)
+        assert off.abnormal in (0, -1, 1) and not off.lesion.any() and on.kind == kind
+        if (on.lesion == 1).sum() > 50:
+            seen += 1
+            mask = on.lesion == 1
+            assert np.abs(on.image - off.image)[mask].mean() > np.abs(on.image - off.image)[~mask].mean()
+    assert seen >= 2
+
+
+def test_ventricles_grow_and_truth_follows(person, shapes):
+    g = make(person, shapes, kinds={"ventricles": 1.0}, cropped=0, stripped=0)
+    for i in range(3):
+        on, off = g.paired(i)
+        assert (on.classes == L.LATERAL).sum() > (off.classes == L.LATERAL).sum()
+        assert off.abnormal != 1 or off.classes.any()
+
+
+def test_atrophy_and_collections_leave_the_skull_alone(person, shapes):
+    for kind in ("atrophy", "collection"):
+        g = make(person, shapes, kinds={kind: 1.0}, cropped=0, stripped=0)
+        on, off = g.paired(2)
+        brain = lambda c: ((c.classes > 0) & (c.classes < 200) & (c.classes != L.CSF)).sum()
+        assert brain(on) <= brain(off)
+        assert ((on.classes > 0) == (off.classes > 0)).mean() > 0.999
+
+
+def test_slices_keep_a_constant_image_constant():
+    down, up = acquisition.slice_matrices(40, 5.0, 4.0, 0.4)
+    v = acquisition.along(acquisition.along(torch.ones(40, 3, 3), down, 0), up, 0)
+    assert torch.allclose(v, torch.ones_like(v), atol=1e-5)
+
+
+def test_the_midplane_of_a_tilted_head_is_found(person):
+    vox = (person.vox & 63).numpy()
+    a, b, c = maps.midplane(vox)
+    assert abs(a + b * 50 + c * 50 - 49.5) < 1.5
+
+
+def test_folds_and_sides_of_source_codes():
+    table = maps.labels.tissue_table()
+    assert table[25] == table[57] == table[2] == table[41] == L.WM
+    assert table[136] == table[163] == table[5] == table[31] == L.LATERAL
+    assert table[24] == L.CSF and table[85] == L.CHIASM and table[0] == 0
+    assert len(L.CODES) == 31 and len(set(L.CODES)) == 31 and len(L.CODE_NAMES) == 31
+
+
+def test_deformations_do_not_fold(person):
+    gen, rng = torch.Generator().manual_seed(0), np.random.default_rng(0)
+    x = warp.lattice(SHAPE, np.eye(3), person.centre)
+    x = x + warp.diffeomorphic(gen, rng, x.shape[1:])
+    dx = x[0, 1:] - x[0, :-1]
+    assert (dx > 0).float().mean() > 0.999
+
+
+def test_plans_of_every_kind_can_be_drawn(person):
+    rng = np.random.default_rng(3)
+    kinds = {pathology.draw(rng, person).kind for _ in range(200)}
+    assert kinds == set(pathology.KINDS)
