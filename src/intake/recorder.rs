@@ -15,8 +15,9 @@ use tracing::{error, info, warn};
 use super::{IntakeSettings, OWN_UID_ROOT, Settle, SettleRules, age_years};
 use crate::clock::SharedClock;
 use crate::dicom::receive::{AssociationId, BadObject, Kept, ObjectSink, ReceivedObject, Refusal};
+use crate::store::arrivals::{Arrival, PatientKey, Recent, TouchedSeries};
 use crate::store::files::{Files, move_into_place, sync_folder};
-use crate::store::intake::{Arrival, QuarantineEntry, TouchedSeries};
+use crate::store::intake::QuarantineEntry;
 use crate::store::ranks::Ranker;
 use crate::store::{Store, StoreError};
 use crate::worklist::NewsDesk;
@@ -99,6 +100,7 @@ impl Intake {
             parts: parts.clone(),
             settle: settle.clone(),
             told: HashMap::new(),
+            recent: Recent::default(),
         };
         tokio::spawn(recorder.run(waiting));
         tokio::spawn(settle_loop(parts.clone(), settle.clone(), stop));
@@ -156,6 +158,7 @@ struct Recorder {
     settle: Arc<Mutex<Settle>>,
     /// When the list last heard of a study.
     told: HashMap<String, i64>,
+    recent: Recent,
 }
 
 impl Recorder {
@@ -208,15 +211,16 @@ impl Recorder {
     }
 
     /// What is to become of each object: the first of equal ones in a batch wins.
-    async fn judge(&self, batch: &[Waiting]) -> Result<Vec<Verdict>, StoreError> {
+    async fn judge(&mut self, batch: &[Waiting]) -> Result<Vec<Verdict>, StoreError> {
         let headers = || batch.iter().map(|w| &w.object.header);
         let sop_uids = headers().map(|h| h.sop_instance_uid.clone()).collect();
         let mut digests = self.parts.store.known_objects(sop_uids).await?;
-        let studies: BTreeSet<String> = headers().map(|h| h.study_uid.clone()).collect();
+        let studies: BTreeSet<&str> = headers().map(|h| h.study_uid.as_str()).collect();
+        let now = self.parts.clock.now_ms();
         let mut patients = self
             .parts
             .store
-            .known_patients(studies.into_iter().collect())
+            .known_patients(&mut self.recent, studies, now)
             .await?;
         let mut verdicts = Vec::with_capacity(batch.len());
         for object in batch.iter().map(|w| &w.object) {
@@ -272,7 +276,12 @@ impl Recorder {
         let recorded = self
             .parts
             .store
-            .record(&arrivals, settings.quiet_ms, &self.parts.ranker)
+            .record(
+                &mut self.recent,
+                &arrivals,
+                settings.quiet_ms,
+                &self.parts.ranker,
+            )
             .await;
         match recorded {
             Ok(touched) => {
@@ -425,8 +434,6 @@ fn conflict_entry(object: &ReceivedObject, reason: &str, now: i64) -> Quarantine
         received_at: now,
     }
 }
-
-type PatientKey = (Option<String>, Option<String>);
 
 /// Ids differ, or both issuers are given and differ.
 fn other_patient(known: &PatientKey, new: &PatientKey) -> bool {

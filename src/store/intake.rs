@@ -1,59 +1,15 @@
-//! Recording received objects, and what is known of series while they arrive.
+//! What is known of series while they arrive and once they are complete.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait, FromQueryResult, QueryFilter,
-    QuerySelect, sea_query::Expr, sea_query::OnConflict,
+    ActiveValue::Set, ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QuerySelect,
+    sea_query::Expr,
 };
 
-use super::entity::{imaging_order, instance, quarantine, series, study};
-use super::ranks::{Ranker, place};
-use super::{Store, StoreError, jobs};
-use crate::dicom::header::{ObjectHeader, SeriesTags};
-use crate::triage::{Band, Evidence, OrderPriority};
-
-/// An object whose file is in place and must be recorded.
-#[derive(Debug, Clone)]
-pub struct Arrival {
-    /// Its header.
-    pub header: ObjectHeader,
-    /// SHA-256 of the data set, hex.
-    pub digest: String,
-    /// File size.
-    pub size_bytes: u64,
-    /// Relative to the data folder.
-    pub path: String,
-    /// When it was received.
-    pub received_at: i64,
-    /// Made by this server.
-    pub own_result: bool,
-    /// Age at the study, by birth date or (0010,1010).
-    pub age_years: Option<f64>,
-    /// A prior: kept, not listed.
-    pub prior: bool,
-}
-
-/// A series that a batch of arrivals touched.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TouchedSeries {
-    /// Key.
-    pub series_id: i64,
-    /// Key of its study.
-    pub study_id: i64,
-    /// (0020,000D)
-    pub study_uid: String,
-    /// (0020,000E)
-    pub series_uid: String,
-    /// Arrivals in the batch.
-    pub arrived: u64,
-    /// The row is new, so all its images are in this batch.
-    pub new_series: bool,
-    /// The study's row is new.
-    pub new_study: bool,
-    /// (0020,1002)
-    pub expected_images: Option<u64>,
-}
+use super::entity::{instance, quarantine, series, study};
+use super::{Store, StoreError, arrivals, jobs};
+use crate::dicom::header::SeriesTags;
 
 /// A series that is not settled, as found at start-up.
 #[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
@@ -146,58 +102,6 @@ impl Store {
         Ok(rows.into_iter().collect())
     }
 
-    /// Patient id and issuer of those studies that are recorded already.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn known_patients(
-        &self,
-        study_uids: Vec<String>,
-    ) -> Result<HashMap<String, (Option<String>, Option<String>)>, StoreError> {
-        let rows: Vec<(String, Option<String>, Option<String>)> = study::Entity::find()
-            .select_only()
-            .columns([
-                study::Column::StudyUid,
-                study::Column::PatientId,
-                study::Column::PatientIssuer,
-            ])
-            .filter(study::Column::StudyUid.is_in(study_uids))
-            .into_tuple()
-            .all(self.read())
-            .await?;
-        Ok(rows
-            .into_iter()
-            .map(|(uid, id, issuer)| (uid, (id, issuer)))
-            .collect())
-    }
-
-    /// Records a batch in one transaction; durable when it returns.
-    ///
-    /// # Errors
-    /// When the database fails: nothing of the batch is recorded then.
-    pub async fn record(
-        &self,
-        batch: &[Arrival],
-        quiet_ms: i64,
-        ranker: &Ranker,
-    ) -> Result<Vec<TouchedSeries>, StoreError> {
-        let tx = self.begin().await?;
-        let mut by_series: BTreeMap<(&str, &str), Vec<&Arrival>> = BTreeMap::new();
-        for arrival in batch {
-            let key = (
-                arrival.header.study_uid.as_str(),
-                arrival.header.series_uid.as_str(),
-            );
-            by_series.entry(key).or_default().push(arrival);
-        }
-        let mut touched = Vec::with_capacity(by_series.len());
-        for arrivals in by_series.values() {
-            touched.push(record_series(&tx, arrivals, quiet_ms, ranker).await?);
-        }
-        tx.commit().await?;
-        Ok(touched)
-    }
-
     /// Notes objects that were kept aside.
     ///
     /// # Errors
@@ -236,13 +140,21 @@ impl Store {
         now_ms: i64,
     ) -> Result<u64, StoreError> {
         let tx = self.begin().await?;
-        let images = sea_orm::PaginatorTrait::count(
-            instance::Entity::find().filter(instance::Column::SeriesId.eq(series_id)),
-            &tx,
-        )
-        .await?;
+        let there: Option<(i64, Option<i64>)> = instance::Entity::find()
+            .select_only()
+            .column_as(instance::Column::Id.count(), "images")
+            .column_as(instance::Column::ReceivedAt.max(), "latest")
+            .filter(instance::Column::SeriesId.eq(series_id))
+            .into_tuple()
+            .one(&tx)
+            .await?;
+        let (images, latest) = there.unwrap_or((0, None));
+        if let Some(latest) = latest {
+            // Arrivals note this at most once a second.
+            arrivals::touch(&tx, &[series_id], latest).await?;
+        }
         series::Entity::update_many()
-            .col_expr(series::Column::SettledImages, Expr::value(as_i64(images)))
+            .col_expr(series::Column::SettledImages, Expr::value(images))
             .col_expr(
                 series::Column::QuietMs,
                 Expr::cust_with_values(
@@ -255,7 +167,7 @@ impl Store {
             .await?;
         jobs::enqueue(&tx, jobs::SCREEN, study_id, now_ms).await?;
         tx.commit().await?;
-        Ok(images)
+        Ok(u64::try_from(images).unwrap_or(0))
     }
 
     /// Series that have images which no screening was asked for yet.
@@ -358,184 +270,6 @@ impl Store {
         }
         tx.commit().await
     }
-}
-
-async fn record_series(
-    tx: &DatabaseTransaction,
-    arrivals: &[&Arrival],
-    quiet_ms: i64,
-    ranker: &Ranker,
-) -> Result<TouchedSeries, StoreError> {
-    let first = arrivals[0];
-    let latest = arrivals
-        .iter()
-        .map(|a| a.received_at)
-        .max()
-        .unwrap_or(first.received_at);
-    let (study_id, new_study) = study_row(tx, first, latest, ranker).await?;
-    let (series_id, new_series) = series_row(tx, first, study_id, latest, quiet_ms).await?;
-    let rows = arrivals.iter().map(|a| instance::ActiveModel {
-        series_id: Set(series_id),
-        sop_uid: Set(a.header.sop_instance_uid.clone()),
-        sop_class_uid: Set(a.header.sop_class_uid.clone()),
-        transfer_syntax_uid: Set(a.header.transfer_syntax_uid.clone()),
-        instance_number: Set(a.header.instance_number),
-        frames: Set(i64::from(a.header.number_of_frames.max(1))),
-        digest: Set(a.digest.clone()),
-        size_bytes: Set(as_i64(a.size_bytes)),
-        path: Set(a.path.clone()),
-        received_at: Set(a.received_at),
-        ..Default::default()
-    });
-    instance::Entity::insert_many(rows)
-        .on_conflict(
-            OnConflict::column(instance::Column::SopUid)
-                .do_nothing()
-                .to_owned(),
-        )
-        .exec_without_returning(tx)
-        .await?;
-    Ok(TouchedSeries {
-        series_id,
-        study_id,
-        study_uid: first.header.study_uid.clone(),
-        series_uid: first.header.series_uid.clone(),
-        arrived: arrivals.len() as u64,
-        new_series,
-        new_study,
-        expected_images: first.header.images_in_acquisition.map(u64::from),
-    })
-}
-
-async fn series_row(
-    tx: &DatabaseTransaction,
-    first: &Arrival,
-    study_id: i64,
-    latest: i64,
-    quiet_ms: i64,
-) -> Result<(i64, bool), StoreError> {
-    let header = &first.header;
-    let known: Option<i64> = series::Entity::find()
-        .select_only()
-        .column(series::Column::Id)
-        .filter(series::Column::StudyId.eq(study_id))
-        .filter(series::Column::SeriesUid.eq(&header.series_uid))
-        .into_tuple()
-        .one(tx)
-        .await?;
-    if let Some(id) = known {
-        series::Entity::update_many()
-            .col_expr(series::Column::LastReceivedAt, Expr::value(latest))
-            .filter(series::Column::Id.eq(id))
-            .exec(tx)
-            .await?;
-        return Ok((id, false));
-    }
-    let row = series::ActiveModel {
-        study_id: Set(study_id),
-        series_uid: Set(header.series_uid.clone()),
-        sop_class_uid: Set(header.sop_class_uid.clone()),
-        modality: Set(header.series.modality.clone()),
-        number: Set(header.series.number),
-        description: Set(header.series.description.clone()),
-        header_json: Set(serde_json::to_string(&header.series).unwrap_or_default()),
-        own_result: Set(first.own_result),
-        expected_images: Set(header.images_in_acquisition.map(i64::from)),
-        first_received_at: Set(first.received_at),
-        last_received_at: Set(latest),
-        quiet_ms: Set(quiet_ms),
-        ..Default::default()
-    };
-    Ok((
-        series::Entity::insert(row).exec(tx).await?.last_insert_id,
-        true,
-    ))
-}
-
-async fn study_row(
-    tx: &DatabaseTransaction,
-    first: &Arrival,
-    latest: i64,
-    ranker: &Ranker,
-) -> Result<(i64, bool), StoreError> {
-    let header = &first.header;
-    let known = study::Entity::find()
-        .filter(study::Column::StudyUid.eq(&header.study_uid))
-        .one(tx)
-        .await?;
-    if let Some(known) = known {
-        let mut update = study::Entity::update_many()
-            .col_expr(study::Column::LastReceivedAt, Expr::value(latest))
-            .filter(study::Column::Id.eq(known.id));
-        // New images of a study that was read put it back on the list; results of our own do not.
-        if known.reading == "read" && !first.own_result {
-            update = update
-                .col_expr(study::Column::Reading, Expr::value("open"))
-                .col_expr(study::Column::Note, Expr::value("new images"));
-        }
-        update.exec(tx).await?;
-        return Ok((known.id, false));
-    }
-    let evidence = Evidence {
-        order: order_of(tx, header).await?,
-        ..Evidence::default()
-    };
-    let mut row = study::ActiveModel {
-        study_uid: Set(header.study_uid.clone()),
-        patient_id: Set(header.patient.id.clone()),
-        patient_issuer: Set(header.patient.issuer.clone()),
-        patient_name: Set(header.patient.name.clone()),
-        birth_date: Set(header.patient.birth_date.clone()),
-        sex: Set(header.patient.sex.clone()),
-        age_years: Set(first.age_years),
-        study_date: Set(header.study.date.clone()),
-        study_time: Set(header.study.time.clone()),
-        accession: Set(header.study.accession.clone()),
-        accession_issuer: Set(header.study.accession_issuer.clone()),
-        description: Set(header.study.description.clone()),
-        referrer: Set(header.study.referrer.clone()),
-        institution: Set(header.study.institution.clone()),
-        modality: Set(header.series.modality.clone()),
-        body_part: Set(header.series.body_part.clone()),
-        arrived_at: Set(first.received_at),
-        last_received_at: Set(latest),
-        reading: Set(if first.prior { "prior" } else { "open" }.to_owned()),
-        state: Set("received".to_owned()),
-        volumetry: Set("pending".to_owned()),
-        changed_at: Set(first.received_at),
-        ..Default::default()
-    };
-    place(
-        &mut row,
-        &evidence,
-        first.received_at,
-        Band::Pending,
-        ranker,
-    );
-    Ok((
-        study::Entity::insert(row).exec(tx).await?.last_insert_id,
-        true,
-    ))
-}
-
-/// The RIS's word on the order, if it came before the study, else the scanner's (0040,1003).
-async fn order_of(
-    tx: &DatabaseTransaction,
-    header: &ObjectHeader,
-) -> Result<OrderPriority, StoreError> {
-    if let Some(accession) = &header.study.accession {
-        let order = imaging_order::Entity::find()
-            .filter(imaging_order::Column::Accession.eq(accession))
-            .one(tx)
-            .await?;
-        if let Some(priority) = order.and_then(|o| OrderPriority::parse(&o.priority)) {
-            return Ok(priority);
-        }
-    }
-    let requested = header.study.requested_priority.as_deref();
-    Ok(requested
-        .and_then(OrderPriority::from_dicom)
-        .unwrap_or_default())
 }
 
 fn as_i64(n: u64) -> i64 {

@@ -4,6 +4,7 @@
 //! never waits for ourselves) and separate readers; PostgreSQL uses one pool for both.
 
 pub mod accounts;
+pub mod arrivals;
 pub mod entity;
 pub mod files;
 pub mod intake;
