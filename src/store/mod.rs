@@ -115,6 +115,8 @@ async fn sqlite(url: &str, connections: u32) -> Result<DatabaseConnection, Store
         .max_connections(connections)
         .min_connections(1)
         .acquire_timeout(WAIT)
+        // The connection is a thread of this process: asking it whether it lives costs as much as a query.
+        .test_before_acquire(false)
         .sqlx_logging(false)
         .map_sqlx_sqlite_opts(|o| {
             o.journal_mode(SqliteJournalMode::Wal)
