@@ -1,5 +1,7 @@
 //! The command line. Exit codes: 0 done, 1 internal, 2 usage, 3 bad input, 4 not analysed.
 
+mod simulate;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -64,6 +66,8 @@ enum Command {
         #[arg(long)]
         config: Option<PathBuf>,
     },
+    /// Simulate waits under a way of ordering the list.
+    Simulate(simulate::Simulate),
     /// Bearer tokens.
     #[command(subcommand)]
     Token(TokenCommand),
@@ -134,6 +138,7 @@ pub fn main() -> ExitCode {
                 block_on(async { analyze(&c, &input, person, &out).await.map_err(exit_code) })
             })
         }
+        Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Token(TokenCommand::Create {
             name,
             role,

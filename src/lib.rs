@@ -2,7 +2,7 @@
 //!
 //! The folders tell the story of a study, in the order data flows:
 //! received (`dicom`), kept (`intake`, `store`), measured (`volume`, `analysis`),
-//! compared (`norms`), ranked (`triage`, `worklist`), shown (`web`).
+//! compared (`norms`), ranked (`triage`, `worklist`; what that does to waits: `simulation`), shown (`web`).
 //! The map with its invariants is `docs/ARCHITECTURE.md`.
 //!
 //! Research use; not a medical device.
@@ -16,6 +16,7 @@ pub mod intake;
 pub mod jobs;
 pub mod norms;
 pub mod serve;
+pub mod simulation;
 pub mod store;
 pub mod triage;
 pub mod volume;

@@ -12,7 +12,7 @@ mod ranking;
 mod settings;
 
 pub use evidence::{Evidence, Finding, OrderPriority, Screening};
-pub use ranking::{Band, Ranking, Reason, rank};
+pub use ranking::{Band, Ranking, Reason, ai_minutes, rank};
 pub use settings::TriageSettings;
 
 /// Log-odds of a probability.

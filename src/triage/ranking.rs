@@ -132,7 +132,8 @@ fn order_term(order: OrderPriority, settings: &TriageSettings, reasons: &mut Vec
 }
 
 /// Head start in minutes of a probability at the site's prevalence.
-pub(super) fn ai_minutes(p: f64, settings: &TriageSettings) -> f64 {
+#[must_use]
+pub fn ai_minutes(p: f64, settings: &TriageSettings) -> f64 {
     let p = p.clamp(settings.p_floor, 1.0 - settings.p_floor);
     let minutes = settings.k_minutes_per_logit * (logit(p) - logit(settings.p_floor));
     minutes.clamp(0.0, settings.ai_cap_minutes)
