@@ -1,3 +1,5 @@
+//! Against theory, and what must hold whatever the numbers.
+
 use super::*;
 
 fn scenario(discipline: Discipline) -> Scenario {

@@ -16,9 +16,7 @@ from . import config as config_module
 from . import labels as L
 from . import maps, metrics, preprocess, scans
 from .generator import Generator, GeneratorConfig
-from .network import ScreeningNet
-
-
+from .network import ScreeningNet, fitting
 
 # The map is trained balanced (as if half the voxels were lesion); the exported graph subtracts the
 # offset that gives the best Dice on the calibration cases, so that 0.5 means more likely lesion than not.
@@ -27,9 +25,7 @@ MAP_OFFSETS = tuple(float(x) for x in np.arange(0.0, 9.0, 0.5))
 
 def build(cfg, weights: dict) -> ScreeningNet:
     net = ScreeningNet(tuple(cfg.model.widths), cfg.model.thin)
-    missing, unexpected = net.load_state_dict(weights, strict=False)
-    if unexpected or any(not k.startswith("readout_") for k in missing):  # older checkpoints have no readout
-        raise ValueError(f"weights do not fit: missing {missing}, unexpected {unexpected}")
+    net.load_state_dict(fitting(net, weights))
     return net.eval()
 
 

@@ -12,6 +12,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+from . import voxels
 from .labels import CLASS_COUNT, CORTEX, CSF, FOURTH, HIPPOCAMPUS, LATERAL, THIRD, VENTRICLE_CSF_CLASSES, WM
 
 # How many voxels of the 4 mm abnormality logits count as the study's local evidence: 12 voxels of
@@ -19,7 +20,8 @@ from .labels import CLASS_COUNT, CORTEX, CSF, FOURTH, HIPPOCAMPUS, LATERAL, THIR
 # field of view; the study head sees these and the head's share of the field instead.
 EVIDENCE_VOXELS = (12, 60, 240)
 SHARE_CLASSES = (WM, CORTEX, LATERAL, THIRD, CSF, HIPPOCAMPUS)
-EVIDENCE, READOUT = 17 + len(EVIDENCE_VOXELS) + 1 + len(SHARE_CLASSES) + 1, 24
+EVIDENCE, READOUT = voxels.FIGURES + 17 + len(EVIDENCE_VOXELS) + 1 + len(SHARE_CLASSES) + 1, 24
+READOUT_LIMIT = 4.0  # spreads: a figure further out than any in the fit says no more than the furthest
 
 
 # torch 1.13 cannot normalise bf16 with fp32 weights on a CPU, 2.x can and is faster for it
@@ -177,10 +179,14 @@ class ScreeningNet(nn.Module):
         self.head2 = nn.Linear(32, 1)
         self.oddness = Oddness(w1)
         # the last word on the study: a small readout fitted to many cases at once after the training
-        # (study.py).  Buffers, because the trainer does not touch them; zeros pass the online logit on.
-        for name, shape in (("centre", (EVIDENCE,)), ("w1", (READOUT, EVIDENCE)), ("b1", (READOUT,)), ("w2", (1, READOUT)), ("direct", (1, EVIDENCE)), ("b2", (1,))):
+        # (study.py).  Buffers, because the trainer does not touch them; unfitted they pass the online logit on.
+        v1, v2 = voxels.HIDDEN
+        shapes = {"centre": (EVIDENCE,), "scale": (EVIDENCE,), "hidden": (READOUT, EVIDENCE), "hidden_b": (READOUT,), "out": (1, READOUT),
+                  "direct": (1, EVIDENCE), "out_b": (1,), "voxel1": (v1, voxels.FEATURES), "voxel1_b": (v1,),
+                  "voxel2": (v2, v1), "voxel2_b": (v2,), "voxel3": (1, v2), "voxel3_b": (1,)}
+        for name, shape in shapes.items():
             self.register_buffer("readout_" + name, torch.zeros(shape))
-        self.readout_direct[0, -1] = 1.0
+        self.readout_scale[-1], self.readout_direct[0, -1] = 0.1, 10.0
 
     def forward(self, image, fine: bool = True):
         """`fine` False leaves out everything at 2 mm but the stem: about half the time, for training the trunk."""
@@ -197,9 +203,10 @@ class ScreeningNet(nn.Module):
         odd_map, odd_study, figures = self.oddness(image, out4[:, :k], f1)
         out4 = torch.cat([out4[:, :k + 1], out4[:, k + 1:] + odd_map], 1)
         online = self.study(out4, f3, s4).float() + odd_study
-        evidence = self.evidence(out4, figures, online)
-        out = {"classes4": out4[:, :k], "side4": out4[:, k:k + 1], "lesion4": out4[:, k + 1:k + 2], "head": self.head(s4),
-               "online": online, "evidence": evidence, "study": self.readout(evidence)}
+        out = {"classes4": out4[:, :k], "side4": out4[:, k:k + 1], "lesion4": out4[:, k + 1:k + 2], "head": self.head(s4), "online": online}
+        if not self.training:  # what is fitted afterwards; a training step would spend a quarter of its time here
+            evidence = self.evidence(image.float(), out4, figures, online)
+            out.update(evidence=evidence, study=self.readout(evidence))
         if fine:
             edges = F.silu(self.n0(up2(self.u0(f1)) + self.t0(thin)))
             edges = F.silu(self.n0b(self.c0(edges)))
@@ -207,11 +214,13 @@ class ScreeningNet(nn.Module):
             out.update(classes=out2[:, :k], side=out2[:, k:k + 1], lesion=out2[:, k + 1:k + 2])
         return out
 
-    def evidence(self, out4, figures, online):
-        """What the readout sees [B,EVIDENCE]: figures, the map's strongest logits, volumes, the online logit."""
+    def evidence(self, image, out4, figures, online):
+        """What the readout sees [B,EVIDENCE]: figures at 2 and 4 mm, the map's strongest logits, volumes, the online logit."""
         k = CLASS_COUNT
         with torch.no_grad():
             p = torch.softmax(out4[:, :k], 1)
+            features, inside = voxels.describe(image, p, out4[:, k + 1:k + 2])
+            small = voxels.figures(features, inside, voxels.score(features, self.voxel_weights()).float())
             brain = 1.0 - p[:, :1]
             volume = brain.sum((1, 2, 3, 4))[:, None] + 1.0
             logits = out4[:, k + 1].clamp(-12.0, 12.0)
@@ -219,13 +228,17 @@ class ScreeningNet(nn.Module):
             tops = torch.stack([top[:, :n].mean(1) for n in EVIDENCE_VOXELS], 1)
             average = (logits[:, None] * brain).sum((1, 2, 3, 4))[:, None] / volume
             shares = torch.log(torch.stack([p[:, i].sum((1, 2, 3)) for i in SHARE_CLASSES], 1) / volume + 1e-4)
-        return torch.cat([figures, tops, average, shares, online.detach().clamp(-10.0, 10.0)[:, None]], 1)
+        return torch.cat([small, figures, tops, average, shares, online.detach().clamp(-10.0, 10.0)[:, None]], 1)
+
+    def voxel_weights(self) -> tuple:
+        """The fitted network of `voxels.score`."""
+        return ((self.readout_voxel1, self.readout_voxel1_b), (self.readout_voxel2, self.readout_voxel2_b), (self.readout_voxel3, self.readout_voxel3_b))
 
     def readout(self, evidence):
         """Study logit [B] from the evidence; while it is not fitted, the online logit (which must learn)."""
-        x = evidence - self.readout_centre
-        h = F.silu(F.linear(x, self.readout_w1, self.readout_b1))
-        return (F.linear(h, self.readout_w2) + F.linear(evidence, self.readout_direct, self.readout_b2)).squeeze(1)
+        z = ((evidence - self.readout_centre) * self.readout_scale).clamp(-READOUT_LIMIT, READOUT_LIMIT)
+        h = F.silu(F.linear(z, self.readout_hidden, self.readout_hidden_b))
+        return (F.linear(h, self.readout_out) + F.linear(z, self.readout_direct, self.readout_out_b)).squeeze(1)
 
     def study(self, out4, f3, s4):
         """Study logit [B] from the strongest local evidence, brain-weighted features and volumes.
@@ -257,3 +270,11 @@ class ScreeningNet(nn.Module):
         x = torch.cat([s4.mean((2, 3, 4)), s4.amax((2, 3, 4))], 1)
         return self.head2(F.silu(self.head1(x))).squeeze(1)
 
+
+def fitting(net: ScreeningNet, weights: dict) -> dict:
+    """`weights` for `net`: a readout of another shape (older checkpoints) gives way to the unfitted one; the rest must fit."""
+    own = net.state_dict()
+    readout = {k: v for k, v in own.items() if k.startswith("readout_")}
+    if all(k in weights and weights[k].shape == v.shape for k, v in readout.items()):
+        readout = {k: weights[k] for k in readout}
+    return {**{k: v for k, v in weights.items() if not k.startswith("readout_")}, **{k: v.clone() for k, v in readout.items()}}

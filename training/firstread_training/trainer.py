@@ -16,7 +16,7 @@ import torch.multiprocessing as mp
 
 from . import checkpoint, config as config_module, losses, maps
 from .generator import Generator
-from .network import ScreeningNet
+from .network import ScreeningNet, fitting
 
 LOG_EVERY = 20
 QUEUE_CASES = 6
@@ -110,8 +110,8 @@ class Trainer:
                 "decay": self.decay}
 
     def restore(self, state: dict) -> None:
-        self.net.load_state_dict(state["model"])
-        self.ema = {k: v.to(self.device) for k, v in state["ema"].items()}
+        self.net.load_state_dict(fitting(self.net, state["model"]))
+        self.ema = {k: v.to(self.device) for k, v in fitting(self.net, state["ema"]).items()}
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.seconds, self.decay = state["step"], state["seconds"], state["decay"]
 
