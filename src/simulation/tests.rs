@@ -43,7 +43,7 @@ fn one_reader_as_in_theory() {
     near(&flag.diseased, 13.08, 0.05);
 }
 
-/// The published example of FDA's QuCAD (its manual): two readers, one arrival in ten interrupts.
+/// The published example of FDA's `QuCAD` (its manual): two readers, one arrival in ten interrupts.
 #[test]
 fn interrupted_readers_as_in_theory() {
     let two = |discipline| Scenario {
@@ -138,16 +138,18 @@ fn same_seed_same_run() {
 
 #[test]
 fn recorded_cases_are_read_and_replayed() {
-    let mut csv = String::from("arrival_minutes,p_abnormal,diseased,read_minutes\n");
-    for i in 0..200 {
-        // Two come at a time, every 20 minutes; one of them has the higher probability.
-        csv += &format!(
-            "{},{},{},10\n",
+    let header = "arrival_minutes,p_abnormal,diseased,read_minutes".to_owned();
+    // Two come at a time, every 20 minutes; one of them has the higher probability.
+    let line = |i: u32| {
+        format!(
+            "{},{},{},10",
             20 * (i / 2),
-            if i % 2 == 0 { 0.05 } else { 0.9 },
+            ["0.05", "0.9"][(i % 2) as usize],
             i % 2
-        );
-    }
+        )
+    };
+    let lines: Vec<String> = std::iter::once(header).chain((0..200).map(line)).collect();
+    let csv = lines.join("\n");
     let cases = recorded_cases(&csv).unwrap();
     assert_eq!(cases.len(), 200);
     let got = replay(&scenario(Discipline::Fifo), &cases).unwrap();

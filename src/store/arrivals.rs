@@ -299,18 +299,17 @@ async fn find_series(
         recent.studies.insert(header.study_uid.clone(), study);
     }
     let key = (study_id, header.series_uid.clone());
-    let (series, new_series) = match recent.series.get(&key) {
-        Some(series) => (*series, false),
-        None => {
-            let (id, new) = series_row(tx, first, study_id, quiet_ms).await?;
-            let series = RecentSeries {
-                id,
-                looked_up_at: now,
-                touched_at: if new && new_study { now } else { i64::MIN },
-            };
-            recent.series.insert(key, series);
-            (series, new)
-        }
+    let (series, new_series) = if let Some(series) = recent.series.get(&key) {
+        (*series, false)
+    } else {
+        let (id, new) = series_row(tx, first, study_id, quiet_ms).await?;
+        let series = RecentSeries {
+            id,
+            looked_up_at: now,
+            touched_at: if new && new_study { now } else { i64::MIN },
+        };
+        recent.series.insert(key, series);
+        (series, new)
     };
     Ok(Slot {
         touch: now.saturating_sub(series.touched_at) >= TOUCH_EVERY_MS,

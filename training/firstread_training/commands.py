@@ -49,9 +49,8 @@ def fit_study(args):
     cfg = config_module.load(args.config)
     state, where = newest(args, cfg.name)
     weights, report = study.run(cfg, state["ema"], args.data, args.cache, args.minutes, args.processes)
-    for key in weights:
-        if key.startswith("readout_"):
-            state["ema"][key], state["model"][key] = weights[key].clone(), weights[key].clone()
+    for part in ("ema", "model"):
+        state[part] = {**{k: v for k, v in state[part].items() if not k.startswith("readout_")}, **{k: v.clone() for k, v in weights.items()}}
     checkpoint.save(args.runs / cfg.name / "last.pt", state)
     print(f"{where}: readout fitted: {json.dumps(report)}", flush=True)
 

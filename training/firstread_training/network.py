@@ -205,8 +205,9 @@ class ScreeningNet(nn.Module):
         online = self.study(out4, f3, s4).float() + odd_study
         out = {"classes4": out4[:, :k], "side4": out4[:, k:k + 1], "lesion4": out4[:, k + 1:k + 2], "head": self.head(s4), "online": online}
         if not self.training:  # what is fitted afterwards; a training step would spend a quarter of its time here
-            evidence = self.evidence(image.float(), out4, figures, online)
-            out.update(evidence=evidence, study=self.readout(evidence))
+            with torch.autocast(image.device.type, enabled=False):
+                evidence = self.evidence(image.float(), out4, figures, online)
+                out.update(evidence=evidence, study=self.readout(evidence))
         if fine:
             edges = F.silu(self.n0(up2(self.u0(f1)) + self.t0(thin)))
             edges = F.silu(self.n0b(self.c0(edges)))
