@@ -12,10 +12,16 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(SqlStep {
-            name: "m20261123_000001_start",
-            up: include_str!("m20261123_000001_start.sql"),
-        })]
+        vec![
+            Box::new(SqlStep {
+                name: "m20261123_000001_start",
+                up: include_str!("m20261123_000001_start.sql"),
+            }),
+            Box::new(SqlStep {
+                name: "m20261124_000003_open_by_band",
+                up: include_str!("m20261124_000003_open_by_band.sql"),
+            }),
+        ]
     }
 }
 

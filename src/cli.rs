@@ -1,6 +1,7 @@
 //! The command line. Exit codes: 0 done, 1 internal, 2 usage, 3 bad input, 4 not analysed.
 
 mod simulate;
+mod validate;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -66,6 +67,8 @@ enum Command {
         #[arg(long)]
         config: Option<PathBuf>,
     },
+    /// Compare label maps with the truth and with raters.
+    Validate(validate::Validate),
     /// Simulate waits under a way of ordering the list.
     Simulate(simulate::Simulate),
     /// Bearer tokens.
@@ -138,6 +141,7 @@ pub fn main() -> ExitCode {
                 block_on(async { analyze(&c, &input, person, &out).await.map_err(exit_code) })
             })
         }
+        Command::Validate(arguments) => validate::run(&arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Token(TokenCommand::Create {
             name,

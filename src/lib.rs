@@ -19,6 +19,7 @@ pub mod serve;
 pub mod simulation;
 pub mod store;
 pub mod triage;
+pub mod validation;
 pub mod volume;
 pub mod web;
 pub mod worklist;

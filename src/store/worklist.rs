@@ -21,9 +21,8 @@ const ORDER: &str = "effective_arrival_ms, arrived_at, study_uid";
 
 #[derive(FromQueryResult)]
 struct Ranked {
+    id: i64,
     rank: i64,
-    #[sea_orm(nested)]
-    study: study::Model,
 }
 
 #[derive(FromQueryResult)]
@@ -47,30 +46,27 @@ impl Store {
         let offset = (page - 1).saturating_mul(ITEMS_PER_PAGE);
         let (condition, mut values) = conditions(query);
         let total = self.count(&condition, values.clone()).await?;
-        // The rank is the place among all open studies, also where a filter hides some.
-        let ranks = format!(
-            "SELECT id, ROW_NUMBER() OVER (ORDER BY {ORDER}) AS rank FROM study WHERE reading = 'open'"
-        );
         let (limit, skip) = (values.len() + 1, values.len() + 2);
         values.push(as_i64(ITEMS_PER_PAGE).into());
         values.push(as_i64(offset).into());
         let sql = format!(
-            "SELECT r.rank, s.* FROM ({ranks}) r JOIN study s ON s.id = r.id \
-             WHERE {condition} ORDER BY r.rank LIMIT ${limit} OFFSET ${skip}"
+            "SELECT s.* FROM study s WHERE reading = 'open' AND {condition} \
+             ORDER BY {ORDER} LIMIT ${limit} OFFSET ${skip}"
         );
-        let rows = Ranked::find_by_statement(self.statement(&sql, values))
+        let rows = study::Model::find_by_statement(self.statement(&sql, values))
             .all(self.read())
             .await?;
-        let images = self.images_of(rows.iter().map(|r| r.study.id)).await?;
+        let ranks = if query.is_filtered() {
+            self.ranks_of(&rows).await?
+        } else {
+            let ids = rows.iter().map(|s| s.id);
+            ids.zip(offset + 1..).collect()
+        };
+        let images = self.images_of(rows.iter().map(|s| s.id)).await?;
+        let of = |map: &HashMap<i64, u64>, id| map.get(&id).copied().unwrap_or(0);
         let items = rows
             .iter()
-            .map(|r| {
-                item(
-                    &r.study,
-                    as_u64(r.rank),
-                    images.get(&r.study.id).copied().unwrap_or(0),
-                )
-            })
+            .map(|s| item(s, of(&ranks, s.id), of(&images, s.id)))
             .collect();
         Ok(WorklistPage { items, total, page })
     }
@@ -129,6 +125,23 @@ impl Store {
             .one(self.read())
             .await?;
         Ok(as_u64(count.map_or(0, |c| c.n)))
+    }
+
+    /// Places among all open studies, also where a filter hides some: read off the index alone.
+    async fn ranks_of(&self, studies: &[study::Model]) -> Result<HashMap<i64, u64>, StoreError> {
+        if studies.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let ids: Vec<String> = studies.iter().map(|s| s.id.to_string()).collect();
+        let sql = format!(
+            "SELECT id, rank FROM (SELECT id, ROW_NUMBER() OVER (ORDER BY {ORDER}) AS rank \
+             FROM study WHERE reading = 'open') ranked WHERE id IN ({})",
+            ids.join(", ")
+        );
+        let rows = Ranked::find_by_statement(self.statement(&sql, vec![]))
+            .all(self.read())
+            .await?;
+        Ok(rows.into_iter().map(|r| (r.id, as_u64(r.rank))).collect())
     }
 
     async fn rank_of(&self, study: &study::Model) -> Result<u64, StoreError> {

@@ -21,6 +21,14 @@ pub struct WorklistQuery {
     pub page: u64,
 }
 
+impl WorklistQuery {
+    /// Whether it leaves out a part of the open studies.
+    #[must_use]
+    pub fn is_filtered(&self) -> bool {
+        self.band.is_some() || self.q.as_deref().is_some_and(|q| !q.trim().is_empty())
+    }
+}
+
 /// One row of the list. Times are RFC 3339 in UTC.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct WorklistItem {

@@ -64,3 +64,7 @@ def load(path) -> Config:
 
 def heldout() -> dict:
     return tomllib.loads((TRAINING_FOLDER / "heldout.toml").read_text())
+
+
+def heldout_calibration() -> dict:
+    return tomllib.loads((TRAINING_FOLDER / "heldout_calibration.toml").read_text())

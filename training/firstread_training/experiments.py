@@ -30,7 +30,7 @@ def summary(real: dict | None, made: dict | None) -> dict:
         out.update(map_dice=made["map_dice"], map_false_ml_median=made["map_false_ml"], dice_generated=made["dice_generated"], dice_generated_sd=float(per_image.std()), dice_generated_n=made["images"],
                    auc_generated=made["auc"], paired_right=right,
                    paired_ci95=metrics.wilson(right * made["paired_n"], made["paired_n"]), paired_n=made["paired_n"],
-                   ece=made["ece"], ece_n=made["ece_n"], nonheads_refused=refused, nonheads_n=len(made["nonhead_logits"]),
+                   ece=made["ece"], ece_n=made["ece_n"], ece_by_chance=made["ece_by_chance"], ece_first_n90=made["ece_first"], auc_many=made["auc_many"], nonheads_refused=refused, nonheads_n=len(made["nonhead_logits"]),
                    heads_refused=float(np.mean([x < threshold for x in made["head_logits"]])), heads_n=len(made["head_logits"]),
                    p_by_kind=made["kinds"], paired_by_kind=made["paired_by_kind"],
                    dice_generated_structures={k: round(float(np.nanmean(v)), 3) for k, v in made["dice"].items()})

@@ -92,6 +92,12 @@ def ece(p, truth, bins: int = 10) -> float:
     return float(sum(len(b) * abs(p[b].mean() - y[b].mean()) for b in np.array_split(np.arange(len(p)), bins) if len(b)) / len(p))
 
 
+def ece_by_chance(p, draws: int = 200) -> float:
+    """The error that perfect probabilities would show on so many cases."""
+    rng = np.random.default_rng(0)
+    return float(np.mean([ece(p, rng.random(len(p)) < p) for _ in range(draws)]))
+
+
 def auc(logits, truth) -> float:
     y = np.asarray(truth).astype(bool)
     return pairs_ranked(np.asarray(logits)[y], np.asarray(logits)[~y])[0]

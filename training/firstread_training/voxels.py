@@ -60,11 +60,11 @@ def describe(image, p, lesion):
             up(box((coarse - (shares[:, 1:] * mean).sum(1, keepdim=True)) * (1.0 - shares[:, :1]))) / spread]
     grey = overall[:, 1:2] - overall[:, :1]
     around = up(box(box(shares, 5)))
-    everywhere = torch.ones_like(image)
+    everywhere = lambda v: v.expand(-1, -1, *image.shape[2:])
     signed = [white, smooth, box(smooth), wide[0], odd, box(odd), wide[1], *others, 2.0 * smooth * spread / (grey.abs() + 0.05), rough]
-    rest = [4.0 * fine, 6.0 * around, up(lesion.clamp(-LIMIT, LIMIT)), soften(grey / spread) * everywhere,
-            soften((overall[:, 3:4] - overall[:, :1]) / spread) * everywhere, torch.log(spread) * everywhere]
-    return torch.cat([soften(v) for v in signed] + rest, 1), around[:, :1] < 0.65
+    rest = [4.0 * fine, 6.0 * around, up(lesion.clamp(-LIMIT, LIMIT)), everywhere(soften(grey / spread)),
+            everywhere(soften((overall[:, 3:4] - overall[:, :1]) / spread)), everywhere(torch.log(spread))]
+    return torch.cat([soften(v) for v in signed] + rest, 1), around[:, 1:].sum(1, keepdim=True) > 0.35
 
 
 def _tissue_means(coarse, sharp):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from firstread_training import card, checkpoint, evaluate, export, labels as L, losses, preprocess, trainer
-from firstread_training.network import ScreeningNet
+from firstread_training import card, checkpoint, evaluate, export, labels as L, losses, preprocess, study, trainer, voxels
+from firstread_training.network import EVIDENCE, ScreeningNet, fitting
 
 
 def start(tiny, folder):
@@ -77,6 +77,9 @@ def test_onnx_gives_what_pytorch_gives(tmp_path):
     pytest.importorskip("onnxruntime")
     torch.manual_seed(0)
     net = ScreeningNet((8, 8, 16, 16), 8).eval()
+    for key, value in net.named_buffers():  # as after fit-study
+        if key.startswith("readout_"):
+            value.copy_(0.1 * torch.randn(value.shape))
     shape = (32, 48, 32)
     path = tmp_path / "x.onnx"
     sha = export.write(net, path, shape)
@@ -89,6 +92,61 @@ def test_onnx_gives_what_pytorch_gives(tmp_path):
     assert volumes.sum() == pytest.approx(8 * image.size, rel=1e-3)
     mine = evaluate.predict(net, image)
     assert (np.array(L.CODES)[labels] == mine["codes"]).mean() > 0.999
+
+
+def test_an_unfitted_readout_passes_the_online_logit_on():
+    torch.manual_seed(0)
+    net = ScreeningNet((8, 8, 16, 16), 8).eval()
+    with torch.no_grad():
+        out = net(torch.rand(1, 1, 32, 32, 32), fine=False)
+    assert out["evidence"].shape == (1, EVIDENCE)
+    assert float(out["study"]) == pytest.approx(float(out["online"]), abs=1e-4)
+    assert "evidence" not in net.train()(torch.rand(1, 1, 32, 32, 32), fine=False)
+
+
+def test_a_readout_of_another_shape_gives_way():
+    net, older = ScreeningNet((8, 8, 16, 16), 8), ScreeningNet((8, 8, 16, 16), 8).state_dict()
+    older["readout_w1"], older["readout_centre"] = torch.ones(24, 28), torch.ones(28)
+    net.load_state_dict(fitting(net, older))
+    assert float(net.readout_direct[0, -1]) == 10.0 and torch.equal(net.d1.c.weight, older["d1.c.weight"])
+    del older["d1.c.weight"]
+    with pytest.raises(RuntimeError):
+        net.load_state_dict(fitting(net, older))
+
+
+def test_a_small_bright_spot_is_described():
+    p = torch.zeros(1, L.CLASS_COUNT, 16, 16, 16)
+    p[:, 0], p[:, L.WM, 3:13, 3:13, 3:13] = 1.0, 1.0
+    p[:, 0, 3:13, 3:13, 3:13] = 0.0
+    torch.manual_seed(0)
+    image = 0.8 * voxels.up(p[:, L.WM:L.WM + 1]) + 0.02 * torch.randn(1, 1, 32, 32, 32)
+    spot = image.clone()
+    spot[:, :, 15:17, 15:17, 15:17] += 0.3
+    (a, brain), (b, _) = (voxels.describe(i, p, torch.zeros(1, 1, 16, 16, 16)) for i in (image, spot))
+    assert a.shape == (1, voxels.FEATURES, 32, 32, 32) and brain[0, 0, 16, 16, 16] and not brain[0, 0, 0, 0, 0]
+    assert b[0, 0, 15, 15, 15] > a[0, 0, 15, 15, 15] + 2
+    logits = torch.full((1, 1, 32, 32, 32), -6.0)
+    quiet = voxels.figures(a, brain, logits)
+    assert quiet.shape == (1, voxels.FIGURES) and torch.isfinite(quiet).all()
+    assert voxels.figures(b, brain, logits)[0, 40] > quiet[0, 40]  # the strongest differences from what is expected
+
+
+def test_the_readout_learns_what_tells_the_pairs_apart(monkeypatch):
+    torch.set_num_threads(1)
+    for name, value in (("STEPS", 150), ("VOXEL_STEPS", 300), ("FOLDS", 2), ("DECAYS", (3.0,))):
+        monkeypatch.setattr(study, name, value)
+    rng = np.random.default_rng(0)
+    rows = []
+    for pair in range(60):
+        base = rng.normal(0, 1, EVIDENCE).astype(np.float32)
+        for abnormal in (1, 0):
+            evidence = base.copy()
+            evidence[3] += 2.0 * abnormal
+            rows.append((evidence, abnormal, pair, f"p{pair % 10}", "stroke" if abnormal else "healthy"))
+    _, report = study.fit(rows)
+    assert report["pairs"] == 60 and report["left_out"][report["weight_decay"]]["pairs_right"] > 0.9
+    told, report = study.fit_voxels([(rng.normal(2 * y, 1, (40, voxels.FEATURES)).astype(np.float32), np.full(40, float(y)), f"p{i}") for i in range(6) for y in (0, 1)])
+    assert report["voxel_loss_left_out"] < 0.4 and told["readout_voxel1"].shape == (voxels.HIDDEN[0], voxels.FEATURES)
 
 
 def test_export_refuses_what_disagrees(tmp_path):
