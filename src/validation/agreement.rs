@@ -41,7 +41,7 @@ pub fn bootstrap_mean(values: &[f64]) -> Option<Interval> {
     let mut means: Vec<f64> = (0..RESAMPLES)
         .filter_map(|_| {
             mean((0..values.len()).map(|_| {
-                let drawn = u64::from(rng.next_u32()) * values.len() as u64 >> 32;
+                let drawn = (u64::from(rng.next_u32()) * values.len() as u64) >> 32;
                 values[usize::try_from(drawn).unwrap_or(0)]
             }))
         })
@@ -67,7 +67,7 @@ pub fn bland_altman(pairs: &[(f64, f64)]) -> Option<BlandAltman> {
 }
 
 /// Intraclass correlation for absolute agreement of single measurements, two-way: ICC(A,1) of
-/// McGraw and Wong (Psychological Methods 1996). `None` for fewer than two pairs or without spread.
+/// `McGraw` and Wong (Psychological Methods 1996). `None` for fewer than two pairs or without spread.
 #[must_use]
 pub fn icc_agreement(pairs: &[(f64, f64)]) -> Option<f64> {
     #[expect(clippy::cast_precision_loss, reason = "numbers of cases are small")]
