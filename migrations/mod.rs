@@ -18,6 +18,10 @@ impl MigratorTrait for Migrator {
                 up: include_str!("m20261123_000001_start.sql"),
             }),
             Box::new(SqlStep {
+                name: "m20261124_000001_reading",
+                up: include_str!("m20261124_000001_reading.sql"),
+            }),
+            Box::new(SqlStep {
                 name: "m20261124_000003_open_by_band",
                 up: include_str!("m20261124_000003_open_by_band.sql"),
             }),

@@ -17,6 +17,8 @@ use serde_json::json;
 use thirtyfour::prelude::*;
 
 mod common;
+#[path = "browser/keys.rs"]
+mod keys;
 #[path = "web/site.rs"]
 mod site;
 
@@ -86,6 +88,18 @@ impl Browser {
         panic!("chromedriver did not answer");
     }
 
+    /// Opens a page of the site, and signs in on the way.
+    async fn sign_in(&self, site: &Site, name: &str, path: &str) {
+        self.driver.goto(site.url(path)).await.unwrap();
+        let field = self.driver.find(By::Id("name")).await.unwrap();
+        field.send_keys(name).await.unwrap();
+        let password = self.driver.find(By::Id("password")).await.unwrap();
+        password.send_keys(format!("{PASSWORD}\n")).await.unwrap();
+        let there = path.split('?').next().unwrap_or(path);
+        self.until(&format!("return location.pathname === '{there}'"))
+            .await;
+    }
+
     async fn close(self) {
         let _ = self.driver.clone().quit().await;
     }
@@ -135,16 +149,7 @@ async fn the_list_moves_around_the_readers_hand() {
         site.study(n, 100 - i64::from(n), 10.0).await;
     }
     let driver = &browser.driver;
-    driver.goto(site.url("/worklist")).await.unwrap();
-    driver
-        .find(By::Id("name"))
-        .await
-        .unwrap()
-        .send_keys("reader")
-        .await
-        .unwrap();
-    let password = driver.find(By::Id("password")).await.unwrap();
-    password.send_keys(format!("{PASSWORD}\n")).await.unwrap();
+    browser.sign_in(&site, "reader", "/worklist").await;
     browser
         .until("return document.querySelectorAll('#rows tr').length === 30")
         .await;
@@ -217,22 +222,8 @@ async fn an_overlay_can_be_taken_away_and_scripts_stay_text() {
     })
     .await;
     let driver = &browser.driver;
-    driver
-        .goto(site.url(&format!("/studies/{}", uid(1))))
-        .await
-        .unwrap();
-    driver
-        .find(By::Id("name"))
-        .await
-        .unwrap()
-        .send_keys("reader")
-        .await
-        .unwrap();
-    let password = driver.find(By::Id("password")).await.unwrap();
-    password.send_keys(format!("{PASSWORD}\n")).await.unwrap();
-    browser
-        .until("return location.pathname.startsWith('/studies/')")
-        .await;
+    let page = format!("/studies/{}", uid(1));
+    browser.sign_in(&site, "reader", &page).await;
     let seen = "return getComputedStyle(document.querySelector('img.over')).visibility";
     assert_eq!(browser.js(seen).await, json!("visible"));
     driver

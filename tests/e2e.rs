@@ -143,6 +143,41 @@ async fn late_slices_run_what_they_touch_again() {
 }
 
 #[tokio::test]
+async fn new_images_put_a_read_study_back_on_the_list() {
+    for database in databases() {
+        let server = TestServer::start(&database);
+        let files = sample_files("one");
+        let uid = study_uid(&files[0]);
+        let (early, late) = files.split_at(files.len() - 3);
+        assert!(server.send(early).0);
+        server.wait_until_ranked(&uid).await;
+        let read = reqwest::Client::new()
+            .post(format!("http://{}/api/v1/studies/{uid}/read", server.http))
+            .bearer_auth(&server.token)
+            .send();
+        assert_eq!(read.await.unwrap().status().as_u16(), 200);
+        assert!(server.worklist().await.is_empty());
+        assert!(server.send(late).0);
+        let item = server.wait_for(&uid, |i| i["note"] == "new images").await;
+        assert_eq!(text(&item, "study_uid"), uid);
+        let study = server.get(&format!("/api/v1/studies/{uid}")).await;
+        assert_eq!(text(&study, "reading"), "open");
+        let last = &study["history"][0];
+        assert_eq!(
+            (text(last, "what"), text(last, "detail")),
+            ("reopened", "new images")
+        );
+        assert!(last["who"].is_null());
+        assert_eq!(text(&study["history"][1], "what"), "read");
+        assert_eq!(
+            study["history"].as_array().unwrap().len(),
+            2,
+            "once: {study}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn an_order_moves_its_study_before_and_after_arrival() {
     for database in databases() {
         let server = TestServer::start(&database);

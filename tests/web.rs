@@ -12,6 +12,8 @@ mod live;
 mod login;
 #[path = "web/pages.rs"]
 mod pages;
+#[path = "web/reading.rs"]
+mod reading;
 #[path = "web/roles.rs"]
 mod roles;
 #[path = "web/site.rs"]

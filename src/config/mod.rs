@@ -15,6 +15,7 @@ use crate::dicom::receive::ReceiveSettings;
 use crate::intake::IntakeSettings;
 use crate::triage::TriageSettings;
 use crate::web::WebSettings;
+use crate::worklist::WorklistSettings;
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -34,6 +35,8 @@ pub struct Config {
     pub analysis: EngineSettings,
     /// Ranking.
     pub triage: TriageSettings,
+    /// The list.
+    pub worklist: WorklistSettings,
     /// Pages.
     pub web: WebSettings,
 }
@@ -116,6 +119,7 @@ impl Config {
                 config.site.time_zone
             )
         })?;
+        config.web.worklist = config.worklist.clone();
         config.dicom.spool_dir = config.listen.data.join("spool");
         Ok(config)
     }
@@ -131,6 +135,7 @@ impl Config {
         self.intake.check()?;
         self.analysis.check()?;
         self.triage.check()?;
+        self.worklist.check()?;
         self.web.check()
     }
 
@@ -187,6 +192,10 @@ mod tests {
         check_fails(
             "[analysis]\nprovider = \"tpu\"",
             &["analysis.provider", "tpu"],
+        );
+        check_fails(
+            "[worklist]\nclaim_idle_minutes = 0",
+            &["worklist.claim_idle_minutes", "0"],
         );
         check_fails("[database]\nurl = \"mysql://x\"", &["database.url"]);
     }

@@ -9,7 +9,7 @@ use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use sea_orm::sea_query::ExprTrait as _;
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter,
-    SqlErr,
+    QueryOrder, QuerySelect, SqlErr,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -60,6 +60,9 @@ impl Role {
         Self::Auditor,
         Self::Integration,
     ];
+
+    /// Those who work through the list.
+    pub const READERS: [Self; 2] = [Self::Reader, Self::Admin];
 
     /// As the database and the command line write it.
     #[must_use]
@@ -264,6 +267,21 @@ impl Store {
                 name: row.name,
             })
         }))
+    }
+
+    /// Names of the accounts that read studies, in order.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn readers(&self) -> Result<Vec<String>, StoreError> {
+        user_account::Entity::find()
+            .select_only()
+            .column(user_account::Column::Name)
+            .filter(user_account::Column::Role.is_in(Role::READERS.map(Role::as_str)))
+            .order_by_asc(user_account::Column::Name)
+            .into_tuple()
+            .all(self.read())
+            .await
     }
 
     /// Signs a user in, and forgets sessions that have run out.

@@ -4,11 +4,12 @@ use std::collections::{BTreeSet, HashMap};
 
 use sea_orm::{
     ActiveValue::Set,
-    ColumnTrait, Condition, DatabaseTransaction, EntityTrait, QueryFilter, QuerySelect,
+    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter,
+    QuerySelect,
     sea_query::{Expr, OnConflict, Query},
 };
 
-use super::entity::{imaging_order, instance, series, study};
+use super::entity::{imaging_order, instance, reading_event, series, study};
 use super::ranks::{Ranker, place};
 use super::{Store, StoreError};
 use crate::dicom::header::ObjectHeader;
@@ -256,6 +257,30 @@ pub(super) async fn touch(
                 .add(series::Column::OwnResult.eq(false)),
         )
         .to_owned();
+    // before the update, while it still says which of them were read
+    let reopened = Query::select()
+        .column(study::Column::Id)
+        .expr(Expr::value("reopened"))
+        .expr(Expr::value("new images"))
+        .expr(Expr::value(latest))
+        .from(study::Entity)
+        .cond_where(
+            Condition::all()
+                .add(study::Column::Id.in_subquery(studies.clone()))
+                .add(study::Column::Reading.eq("read"))
+                .add(study::Column::LastReceivedAt.lt(latest)),
+        )
+        .to_owned();
+    let mut note = Query::insert();
+    note.into_table(reading_event::Entity).columns([
+        reading_event::Column::StudyId,
+        reading_event::Column::What,
+        reading_event::Column::Detail,
+        reading_event::Column::At,
+    ]);
+    note.select_from(reopened)
+        .map_err(|e| StoreError::Custom(e.to_string()))?;
+    tx.execute(&note).await?;
     let read_becomes = |column: study::Column, value: &str| {
         Expr::case(study::Column::Reading.eq("read"), value).finally(Expr::col(column))
     };

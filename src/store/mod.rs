@@ -6,6 +6,7 @@
 pub mod accounts;
 pub mod arrivals;
 pub mod entity;
+pub mod feedback;
 pub mod files;
 pub mod intake;
 pub mod jobs;
@@ -14,6 +15,7 @@ pub mod migrations;
 pub mod orders;
 pub mod overview;
 pub mod ranks;
+pub mod reading;
 pub mod results;
 pub mod settings;
 pub mod worklist;

@@ -12,12 +12,17 @@ use super::{Store, StoreError};
 use crate::clock::rfc3339;
 use crate::triage::{Band, Ranking};
 use crate::worklist::{
-    ITEMS_PER_PAGE, ScreeningDetail, SeriesDetail, StudyDetail, VolumeDetail, WorklistItem,
-    WorklistPage, WorklistQuery, display_name,
+    Assignment, Claim, ITEMS_PER_PAGE, ScreeningDetail, SeriesDetail, StudyDetail, VolumeDetail,
+    WorklistItem, WorklistPage, WorklistQuery, display_name,
 };
 
 /// The list's order, everywhere the same: it is total, so pages never overlap.
-const ORDER: &str = "effective_arrival_ms, arrived_at, study_uid";
+pub(super) const ORDER: &str = "effective_arrival_ms, arrived_at, study_uid";
+
+/// Studies, with their claims where those matter: those active after `$1`.
+const STUDIES: &str = "study s";
+const STUDIES_AND_CLAIMS: &str =
+    "study s LEFT JOIN claim c ON c.study_id = s.id AND c.active_at > $1";
 
 #[derive(FromQueryResult)]
 struct Ranked {
@@ -26,8 +31,8 @@ struct Ranked {
 }
 
 #[derive(FromQueryResult)]
-struct Count {
-    n: i64,
+pub(super) struct Count {
+    pub(super) n: i64,
 }
 
 #[derive(FromQueryResult)]
@@ -37,20 +42,24 @@ struct CountOf {
 }
 
 impl Store {
-    /// A page of open studies in order.
+    /// A page of open studies in order. Claims hold that were active after `held_since_ms`.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn worklist(&self, query: &WorklistQuery) -> Result<WorklistPage, StoreError> {
+    pub async fn worklist(
+        &self,
+        query: &WorklistQuery,
+        held_since_ms: i64,
+    ) -> Result<WorklistPage, StoreError> {
         let page = query.page.max(1);
         let offset = (page - 1).saturating_mul(ITEMS_PER_PAGE);
-        let (condition, mut values) = conditions(query);
-        let total = self.count(&condition, values.clone()).await?;
+        let (from, condition, mut values) = conditions(query, held_since_ms);
+        let total = self.count(from, &condition, values.clone()).await?;
         let (limit, skip) = (values.len() + 1, values.len() + 2);
         values.push(as_i64(ITEMS_PER_PAGE).into());
         values.push(as_i64(offset).into());
         let sql = format!(
-            "SELECT s.* FROM study s WHERE reading = 'open' AND {condition} \
+            "SELECT s.* FROM {from} WHERE s.reading = 'open' AND {condition} \
              ORDER BY {ORDER} LIMIT ${limit} OFFSET ${skip}"
         );
         let rows = study::Model::find_by_statement(self.statement(&sql, values))
@@ -63,19 +72,29 @@ impl Store {
             ids.zip(offset + 1..).collect()
         };
         let images = self.images_of(rows.iter().map(|s| s.id)).await?;
+        let mut claims = self
+            .claims_on(rows.iter().map(|s| s.id), held_since_ms)
+            .await?;
         let of = |map: &HashMap<i64, u64>, id| map.get(&id).copied().unwrap_or(0);
         let items = rows
             .iter()
-            .map(|s| item(s, of(&ranks, s.id), of(&images, s.id)))
+            .map(|s| {
+                let claim = claims.remove(&s.id);
+                item(s, of(&ranks, s.id), of(&images, s.id), claim)
+            })
             .collect();
         Ok(WorklistPage { items, total, page })
     }
 
-    /// One study with its series, screenings and volumes.
+    /// One study with its series, screenings and volumes, and what readers did with it.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn study_detail(&self, study_uid: &str) -> Result<Option<StudyDetail>, StoreError> {
+    pub async fn study_detail(
+        &self,
+        study_uid: &str,
+        held_since_ms: i64,
+    ) -> Result<Option<StudyDetail>, StoreError> {
         let found = study::Entity::find().filter(study::Column::StudyUid.eq(study_uid));
         let Some(study) = found.one(self.read()).await? else {
             return Ok(None);
@@ -86,7 +105,12 @@ impl Store {
         } else {
             0
         };
-        let item = item(&study, rank, images.get(&study.id).copied().unwrap_or(0));
+        let claim = self
+            .claims_on([study.id], held_since_ms)
+            .await?
+            .remove(&study.id);
+        let count = images.get(&study.id).copied().unwrap_or(0);
+        let item = item(&study, rank, count, claim);
         let screenings = screening::Entity::find()
             .filter(screening::Column::StudyId.eq(study.id))
             .order_by_asc(screening::Column::Id)
@@ -114,13 +138,20 @@ impl Store {
                 .map(|(s, result)| screening_detail(s, result.as_ref()))
                 .collect(),
             findings,
+            history: self.history_of(study.id).await?,
+            feedback: self.feedback_of(study.id).await?,
             deliveries: Vec::new(),
         }))
     }
 
-    async fn count(&self, condition: &str, values: Vec<Value>) -> Result<u64, StoreError> {
+    async fn count(
+        &self,
+        from: &str,
+        condition: &str,
+        values: Vec<Value>,
+    ) -> Result<u64, StoreError> {
         let sql =
-            format!("SELECT COUNT(*) AS n FROM study s WHERE reading = 'open' AND {condition}");
+            format!("SELECT COUNT(*) AS n FROM {from} WHERE s.reading = 'open' AND {condition}");
         let count = Count::find_by_statement(self.statement(&sql, values))
             .one(self.read())
             .await?;
@@ -217,18 +248,34 @@ impl Store {
 }
 
 /// Reason codes that are not measured in the images.
-const NOT_FINDINGS: [&str; 6] = [
+pub(super) const NOT_FINDINGS: [&str; 6] = [
+    "screening",
     "order_stat",
     "order_asap",
-    "screening",
     "not_analysed",
     "not_screened",
     "site_rule",
 ];
 
-fn conditions(query: &WorklistQuery) -> (String, Vec<Value>) {
+/// What is asked for: where it stands, the condition, and the values of both.
+pub(super) fn conditions(
+    query: &WorklistQuery,
+    held_since_ms: i64,
+) -> (&'static str, String, Vec<Value>) {
+    let mut from = STUDIES;
     let mut parts = vec!["1 = 1".to_owned()];
     let mut values: Vec<Value> = Vec::new();
+    if let Some(assigned) = &query.assigned {
+        from = STUDIES_AND_CLAIMS;
+        values.push(held_since_ms.into());
+        parts.push(match assigned {
+            Assignment::Nobody => "c.study_id IS NULL".to_owned(),
+            Assignment::Reader(name) => {
+                values.push(name.as_str().into());
+                "c.reader = $2".to_owned()
+            }
+        });
+    }
     if let Some(band) = query.band {
         values.push(band.as_str().into());
         parts.push(format!("s.band = ${}", values.len()));
@@ -251,10 +298,10 @@ fn conditions(query: &WorklistQuery) -> (String, Vec<Value>) {
         .map(|c| format!("LOWER(COALESCE(s.{c}, '')) LIKE ${n} ESCAPE '\\'"));
         parts.push(format!("({})", columns.join(" OR ")));
     }
-    (parts.join(" AND "), values)
+    (from, parts.join(" AND "), values)
 }
 
-fn item(study: &study::Model, rank: u64, images: u64) -> WorklistItem {
+fn item(study: &study::Model, rank: u64, images: u64, claim: Option<Claim>) -> WorklistItem {
     let ranking: Option<Ranking> = serde_json::from_str(&study.ranking_json).ok();
     #[expect(
         clippy::cast_precision_loss,
@@ -289,6 +336,8 @@ fn item(study: &study::Model, rank: u64, images: u64) -> WorklistItem {
         referrer: study.referrer.as_deref().map(display_name),
         modality: study.modality.clone(),
         images,
+        claimed_at: claim.as_ref().map(|c| rfc3339(c.since_ms)),
+        assigned_to: claim.map(|c| c.reader),
     }
 }
 

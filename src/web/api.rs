@@ -16,13 +16,15 @@ const ACCESSION_BYTES_MAX: usize = 64;
 /// Longest Idempotency-Key.
 const KEY_BYTES_MAX: usize = 255;
 
-/// `GET /api/v1/worklist?band=&q=&page=`
+/// `GET /api/v1/worklist?band=&q=&assigned=&page=`
 pub(super) async fn worklist(
     req: HttpRequest,
     state: web::Data<WebState>,
+    holder: web::ReqData<TokenHolder>,
 ) -> Result<HttpResponse, ApiError> {
-    let asked = query(&parameters(&req))?;
-    Ok(HttpResponse::Ok().json(state.store.worklist(&asked).await?))
+    let asked = query(&parameters(&req), &holder.name)?;
+    let page = state.store.worklist(&asked, state.held_since_ms()).await?;
+    Ok(HttpResponse::Ok().json(page))
 }
 
 /// `GET /api/v1/studies/{study_uid}`
@@ -30,7 +32,11 @@ pub(super) async fn study(
     study_uid: web::Path<String>,
     state: web::Data<WebState>,
 ) -> Result<HttpResponse, ApiError> {
-    match state.store.study_detail(&study_uid).await? {
+    match state
+        .store
+        .study_detail(&study_uid, state.held_since_ms())
+        .await?
+    {
         Some(detail) => Ok(HttpResponse::Ok().json(detail)),
         None => Err(Problem::not_found("No study with this UID was received.").into()),
     }

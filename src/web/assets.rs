@@ -9,23 +9,31 @@ use super::answer::{PageError, Problem};
 use crate::store::accounts::digest;
 
 const CSS: &str = include_str!("static/firstread.css");
-const JS: &str = include_str!("static/worklist.js");
+/// Keys and deeds, on both pages.
+const WORK_JS: &str = include_str!("static/work.js");
+const LIST_JS: &str = include_str!("static/worklist.js");
+const STUDY_JS: &str = include_str!("static/study.js");
 const ICON: &str = include_str!("static/icon.svg");
+
+const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// Characters of the digest in the address of a file.
 const VERSION_CHARS: usize = 12;
 
 /// Changes with the files: browsers may keep them for ever.
 pub(super) fn version() -> &'static str {
-    static VERSION: LazyLock<String> =
-        LazyLock::new(|| digest(&[CSS, JS, ICON].concat())[..VERSION_CHARS].to_owned());
+    static VERSION: LazyLock<String> = LazyLock::new(|| {
+        digest(&[CSS, WORK_JS, LIST_JS, STUDY_JS, ICON].concat())[..VERSION_CHARS].to_owned()
+    });
     &VERSION
 }
 
 pub(super) async fn file(name: web::Path<String>) -> Result<HttpResponse, PageError> {
     let (kind, text) = match name.as_str() {
         "firstread.css" => ("text/css; charset=utf-8", CSS),
-        "worklist.js" => ("text/javascript; charset=utf-8", JS),
+        "work.js" => (SCRIPT, WORK_JS),
+        "worklist.js" => (SCRIPT, LIST_JS),
+        "study.js" => (SCRIPT, STUDY_JS),
         "icon.svg" => ("image/svg+xml", ICON),
         _ => return Err(Problem::not_found("There is nothing at this address.").into()),
     };

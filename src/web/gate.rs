@@ -9,6 +9,7 @@ use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpResponse, web};
+use subtle::ConstantTimeEq;
 
 use super::WebState;
 use super::answer::Problem;
@@ -45,6 +46,27 @@ pub(super) struct Visitor {
     pub csrf: String,
     /// The cookie's value.
     pub secret: String,
+}
+
+/// Refuses a form that was not made for this visitor's session.
+pub(super) fn check_csrf(given: &str, visitor: &Visitor) -> Result<(), Problem> {
+    if equal(given, &visitor.csrf) {
+        return Ok(());
+    }
+    let detail = "The page was open for too long. Reload it and try again.";
+    Err(Problem::forbidden("csrf", detail))
+}
+
+/// Whether two secrets are the same, in a time that does not tell where they differ.
+pub(super) fn equal(a: &str, b: &str) -> bool {
+    !a.is_empty() && bool::from(a.as_bytes().ct_eq(b.as_bytes()))
+}
+
+impl Visitor {
+    /// Whether this person works through the list, and not only looks at it.
+    pub fn may_work(&self) -> bool {
+        Role::READERS.contains(&self.user.role)
+    }
 }
 
 /// Puts the protective headers on every answer, and a limit on how long it may take.

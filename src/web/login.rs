@@ -8,12 +8,11 @@ use actix_web::http::header::{self, ContentType};
 use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 use serde::Deserialize;
-use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
 
 use super::WebState;
 use super::answer::{PageError, Problem, html};
-use super::gate::{SESSION_COOKIE, Visitor};
+use super::gate::{SESSION_COOKIE, Visitor, check_csrf, equal};
 use super::view::Frame;
 use crate::store::accounts::{Role, random_hex};
 
@@ -197,10 +196,7 @@ pub(super) async fn logout(
     visitor: web::ReqData<Visitor>,
     form: web::Form<OnlyCsrf>,
 ) -> Result<HttpResponse, PageError> {
-    if !equal(&form.csrf, &visitor.csrf) {
-        let detail = "The page was open for too long. Reload it and try again.";
-        return Err(Problem::forbidden("csrf", detail).into());
-    }
+    check_csrf(&form.csrf, &visitor)?;
     state.store.end_session(&visitor.secret).await?;
     let mut response = see_other("/login");
     let mut gone = cookie(&state, SESSION_COOKIE, String::new())
@@ -223,10 +219,6 @@ fn cookie(
         .http_only(true)
         .secure(state.settings.cookie_secure)
         .same_site(SameSite::Lax)
-}
-
-fn equal(a: &str, b: &str) -> bool {
-    !a.is_empty() && bool::from(a.as_bytes().ct_eq(b.as_bytes()))
 }
 
 /// A path on this server: nothing a browser would take for another one.

@@ -13,6 +13,8 @@ mod intake;
 mod live;
 mod login;
 mod probes;
+mod reading;
+mod reading_api;
 mod routes;
 mod settings;
 mod study;
@@ -38,7 +40,7 @@ pub use settings::WebSettings;
 use crate::clock::SharedClock;
 use crate::store::Store;
 use crate::store::ranks::Ranker;
-use crate::worklist::NewsDesk;
+use crate::worklist::{Acting, NewsDesk};
 use throttle::Throttle;
 
 /// How long open requests may go on after the server was told to stop.
@@ -92,6 +94,20 @@ impl WebState {
             ranker,
             health,
         }
+    }
+
+    /// A reader who does something now.
+    fn acting<'a>(&self, reader: &'a str) -> Acting<'a> {
+        Acting {
+            reader,
+            now_ms: self.clock.now_ms(),
+            held_since_ms: self.held_since_ms(),
+        }
+    }
+
+    /// Claims that were active after this moment hold.
+    fn held_since_ms(&self) -> i64 {
+        self.settings.worklist.held_since_ms(self.clock.now_ms())
     }
 }
 

@@ -3,7 +3,7 @@
 use actix_web::http::Method;
 use actix_web::{Route, web};
 
-use super::{api, assets, intake, live, login, probes, study, worklist};
+use super::{api, assets, intake, live, login, probes, reading, reading_api, study, worklist};
 use crate::store::accounts::Role;
 
 /// Who may use a route, and how they show who they are.
@@ -31,6 +31,8 @@ pub struct Rule {
 const EVERYONE: &[Role] = &Role::ALL;
 /// Those who may see findings.
 const READING: &[Role] = &[Role::Reader, Role::Admin, Role::Auditor];
+/// Those who work through the list.
+const WORKING: &[Role] = &Role::READERS;
 /// Those who may see what arrived.
 const DOOR: &[Role] = &[Role::Technologist, Role::Reader, Role::Admin, Role::Auditor];
 /// Programs that may read the list.
@@ -38,7 +40,7 @@ const READING_API: &[Role] = &[Role::Reader, Role::Admin, Role::Auditor, Role::I
 /// Programs that may change order priorities.
 const ORDERS_API: &[Role] = &[Role::Integration];
 
-static RULES: [Rule; 18] = [
+static RULES: [Rule; 32] = [
     get("/", Access::Page(EVERYONE), || web::get().to(login::home)),
     get("/login", Access::Public, || web::get().to(login::form)),
     post("/login", Access::Public, || web::post().to(login::submit)),
@@ -59,6 +61,33 @@ static RULES: [Rule; 18] = [
         Access::Page(READING),
         || web::get().to(study::picture),
     ),
+    post("/worklist/next", Access::Page(WORKING), || {
+        web::post().to(reading::next_case)
+    }),
+    post("/studies/{study_uid}/claim", Access::Page(WORKING), || {
+        web::post().to(reading::claim)
+    }),
+    post(
+        "/studies/{study_uid}/release",
+        Access::Page(WORKING),
+        || web::post().to(reading::release),
+    ),
+    post(
+        "/studies/{study_uid}/hand-over",
+        Access::Page(WORKING),
+        || web::post().to(reading::hand_over),
+    ),
+    post("/studies/{study_uid}/read", Access::Page(WORKING), || {
+        web::post().to(reading::read)
+    }),
+    post("/studies/{study_uid}/undo", Access::Page(WORKING), || {
+        web::post().to(reading::undo)
+    }),
+    post(
+        "/studies/{study_uid}/feedback",
+        Access::Page(WORKING),
+        || web::post().to(reading::feedback),
+    ),
     get("/intake", Access::Page(DOOR), || {
         web::get().to(intake::page)
     }),
@@ -75,6 +104,39 @@ static RULES: [Rule; 18] = [
         "/api/v1/studies/{study_uid}",
         Access::Api(READING_API),
         || web::get().to(api::study),
+    ),
+    post("/api/v1/worklist/next", Access::Api(WORKING), || {
+        web::post().to(reading_api::next_case)
+    }),
+    post(
+        "/api/v1/studies/{study_uid}/claim",
+        Access::Api(WORKING),
+        || web::post().to(reading_api::claim),
+    ),
+    delete(
+        "/api/v1/studies/{study_uid}/claim",
+        Access::Api(WORKING),
+        || web::delete().to(reading_api::release),
+    ),
+    post(
+        "/api/v1/studies/{study_uid}/hand-over",
+        Access::Api(WORKING),
+        || web::post().to(reading_api::hand_over),
+    ),
+    post(
+        "/api/v1/studies/{study_uid}/read",
+        Access::Api(WORKING),
+        || web::post().to(reading_api::read),
+    ),
+    delete(
+        "/api/v1/studies/{study_uid}/read",
+        Access::Api(WORKING),
+        || web::delete().to(reading_api::undo),
+    ),
+    post(
+        "/api/v1/studies/{study_uid}/feedback",
+        Access::Api(WORKING),
+        || web::post().to(reading_api::feedback),
     ),
     Rule {
         method: Method::PUT,
@@ -106,6 +168,15 @@ const fn get(path: &'static str, access: Access, handler: fn() -> Route) -> Rule
 const fn post(path: &'static str, access: Access, handler: fn() -> Route) -> Rule {
     Rule {
         method: Method::POST,
+        path,
+        access,
+        handler,
+    }
+}
+
+const fn delete(path: &'static str, access: Access, handler: fn() -> Route) -> Rule {
+    Rule {
+        method: Method::DELETE,
         path,
         access,
         handler,

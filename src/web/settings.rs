@@ -4,6 +4,7 @@ use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
 use crate::store::accounts::SessionLimits;
+use crate::worklist::WorklistSettings;
 
 /// Settings of pages, API and login.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -12,6 +13,9 @@ pub struct WebSettings {
     /// `web.time_zone`: IANA name of the zone in which pages show times; follows `site.time_zone`.
     #[serde(skip)]
     pub time_zone: Tz,
+    /// `worklist.*`: follows the settings of the list.
+    #[serde(skip)]
+    pub worklist: WorklistSettings,
     /// `web.threads`: threads that answer requests.
     pub threads: usize,
     /// `web.connections_max`: open connections, live updates included.
@@ -43,6 +47,7 @@ impl Default for WebSettings {
     fn default() -> Self {
         Self {
             time_zone: Tz::UTC,
+            worklist: WorklistSettings::default(),
             threads: 2,
             connections_max: 1024,
             live_listeners_max: 256,

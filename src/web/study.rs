@@ -1,19 +1,25 @@
 //! `/studies/{uid}`: one study, with pictures, reasons, volumes, series and what ran.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use actix_web::http::header;
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
 use super::WebState;
 use super::answer::{PageError, Problem, html};
 use super::gate::Visitor;
 use super::intake::{Aside, KEPT_ASIDE_SHOWN};
+use super::reading::COMMENT_CHARS_MAX;
 use super::view::{Frame, Row};
 use super::words;
+use super::worklist::parameters;
+use crate::store::feedback::takes_feedback;
 use crate::store::files::is_uid;
-use crate::worklist::{ScreeningDetail, SeriesDetail, StudyDetail, VolumeDetail};
+use crate::worklist::{
+    FeedbackEntry, ScreeningDetail, SeriesDetail, StudyDetail, Verdict, VolumeDetail,
+};
 
 /// Largest picture that is handed out.
 const PICTURE_BYTES_MAX: u64 = 16 << 20;
@@ -56,12 +62,41 @@ struct StudyPage {
     screenings: Vec<Ran>,
     kept_aside: Vec<Aside>,
     viewer: Option<String>,
+    /// open, read or prior.
+    reading_state: String,
+    /// Minutes without activity after which a claim ends.
+    idle_minutes: u32,
+    /// Other accounts it can be handed over to.
+    others: Vec<String>,
+    comments: Vec<Comment>,
+    comment_chars_max: usize,
+    history: Vec<Happened>,
 }
 
 struct Term {
+    code: String,
     text: String,
     minutes: String,
     counts: bool,
+    /// Readers may say what they think of it.
+    asks: bool,
+    /// What the visitor said last: agree, disagree or nothing.
+    mine: &'static str,
+    /// What others said last.
+    others: Vec<String>,
+}
+
+struct Comment {
+    who: String,
+    about: String,
+    text: String,
+    at: String,
+}
+
+/// Something a reader did.
+struct Happened {
+    at: String,
+    text: String,
 }
 
 /// A series of which there are pictures.
@@ -94,18 +129,30 @@ struct Ran {
 }
 
 pub(super) async fn page(
+    req: HttpRequest,
     study_uid: web::Path<String>,
     state: web::Data<WebState>,
     visitor: web::ReqData<Visitor>,
 ) -> Result<HttpResponse, PageError> {
-    let Some(study) = state.store.study_detail(&study_uid).await? else {
+    let me = &visitor.user.name;
+    let asked_by_person = !parameters(&req).iter().any(|(n, _)| n == "fragment");
+    if asked_by_person && visitor.may_work() {
+        state
+            .store
+            .opened_study(&study_uid, state.acting(me))
+            .await?;
+    }
+    let detail = state.store.study_detail(&study_uid, state.held_since_ms());
+    let Some(study) = detail.await? else {
         return Err(Problem::not_found("No study with this UID was received.").into());
     };
+    let mut others = state.store.readers().await?;
+    others.retain(|name| name != me);
     let aside = state
         .store
         .kept_aside_of(&study_uid, KEPT_ASIDE_SHOWN)
         .await?;
-    let row = Row::new(&study.item, &state);
+    let row = Row::new(&study.item, me, &state);
     let zone = state.settings.time_zone;
     let minutes: Vec<f64> = study.item.reasons.iter().map(|r| r.minutes).collect();
     let whole = words::whole_minutes(&minutes);
@@ -124,7 +171,13 @@ pub(super) async fn page(
         referrer: study.item.referrer.clone().unwrap_or_default(),
         images: words::counted(study.item.images, "image"),
         total_minutes: whole.iter().sum(),
-        terms: terms(&study, &whole),
+        terms: terms(&study, &whole, me),
+        comments: comments(&study, &state),
+        comment_chars_max: COMMENT_CHARS_MAX,
+        history: history(&study, &state),
+        others,
+        idle_minutes: state.settings.worklist.claim_idle_minutes,
+        reading_state: study.reading.clone(),
         settings_version: study.settings_version,
         probability: study.item.p_abnormal.map(|p| format!("{p:.3}")),
         pictured: pictured(&study),
@@ -152,18 +205,68 @@ fn reading(reading: &str) -> String {
     }
 }
 
-fn terms(study: &StudyDetail, whole: &[i64]) -> Vec<Term> {
-    let named = |text: &str| {
-        let mut letters = text.chars();
-        let first = letters.next().map(|c| c.to_uppercase().to_string());
-        first.unwrap_or_default() + letters.as_str()
+/// With a capital letter, as a line of a table begins.
+fn named(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|c| c.to_uppercase().to_string());
+    first.unwrap_or_default() + letters.as_str()
+}
+
+/// The last word of each reader on a finding, comments left out.
+fn last_words<'a>(study: &'a StudyDetail, code: &str) -> Vec<&'a FeedbackEntry> {
+    let mut seen = BTreeSet::new();
+    let words = study.feedback.iter();
+    words
+        .filter(|f| f.finding == code && f.verdict != Verdict::Comment)
+        .filter(|f| seen.insert(f.who.as_str()))
+        .collect()
+}
+
+fn comments(study: &StudyDetail, state: &WebState) -> Vec<Comment> {
+    let (now_ms, zone) = (state.clock.now_ms(), state.settings.time_zone);
+    let about = |code: &str| {
+        let reason = study.item.reasons.iter().find(|r| r.code == code);
+        reason.map_or_else(|| code.to_owned(), |r| named(&r.text))
     };
+    let commented = study.feedback.iter().filter_map(|f| {
+        Some(Comment {
+            text: f.comment.clone()?,
+            who: f.who.clone(),
+            about: about(&f.finding),
+            at: words::clock_time(words::millis(&f.at), now_ms, zone),
+        })
+    });
+    commented.collect()
+}
+
+fn history(study: &StudyDetail, state: &WebState) -> Vec<Happened> {
+    let zone = state.settings.time_zone;
+    let happened = study.history.iter().map(|event| Happened {
+        at: words::exact_time(words::millis(&event.at), zone),
+        text: words::event(event),
+    });
+    happened.collect()
+}
+
+fn terms(study: &StudyDetail, whole: &[i64], me: &str) -> Vec<Term> {
     let terms = study.item.reasons.iter().zip(whole);
     terms
-        .map(|(reason, minutes)| Term {
-            text: named(&reason.text),
-            minutes: format!("+{minutes}"),
-            counts: reason.minutes > 0.0,
+        .map(|(reason, minutes)| {
+            let (mine, others): (Vec<_>, Vec<_>) = last_words(study, &reason.code)
+                .into_iter()
+                .partition(|f| f.who == me);
+            Term {
+                code: reason.code.clone(),
+                text: named(&reason.text),
+                minutes: format!("+{minutes}"),
+                counts: reason.minutes > 0.0,
+                asks: takes_feedback(&reason.code),
+                mine: mine.first().map_or("", |f| f.verdict.as_str()),
+                others: others
+                    .iter()
+                    .map(|f| format!("{} {}s", f.who, f.verdict.as_str()))
+                    .collect(),
+            }
         })
         .collect()
 }

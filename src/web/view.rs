@@ -28,6 +28,8 @@ pub(super) struct Signed {
     pub role: &'static str,
     pub csrf: String,
     pub may_read: bool,
+    /// Claims, reads, says what they think.
+    pub may_work: bool,
 }
 
 impl Frame {
@@ -54,10 +56,18 @@ impl Frame {
                 role: visitor.user.role.as_str(),
                 csrf: visitor.csrf.clone(),
                 may_read: !matches!(visitor.user.role, Technologist | Integration),
+                may_work: visitor.may_work(),
             }),
             banner: workers_stopped(state),
             ..Self::bare(title)
         }
+    }
+}
+
+impl Frame {
+    /// Whether the visitor works through the list.
+    pub fn may_work(&self) -> bool {
+        self.visitor.as_ref().is_some_and(|v| v.may_work)
     }
 }
 
@@ -75,6 +85,14 @@ fn workers_stopped(state: &WebState) -> Option<String> {
         "Analysis {since}. New studies are not screened: among themselves they stand by \
          order priority, then arrival."
     ))
+}
+
+/// Who has a study in hand, in words.
+pub(super) struct Hand {
+    pub reader: String,
+    pub since: String,
+    /// It is the visitor.
+    pub mine: bool,
 }
 
 /// A row of the list, in words.
@@ -98,12 +116,25 @@ pub(super) struct Row {
     pub state_class: &'static str,
     pub volumetry: Option<String>,
     pub note: Option<String>,
+    pub hand: Option<Hand>,
+    /// mine, theirs or free.
+    pub hand_class: &'static str,
 }
 
 impl Row {
-    pub fn new(item: &WorklistItem, state: &WebState) -> Self {
+    /// As this account sees it.
+    pub fn new(item: &WorklistItem, me: &str, state: &WebState) -> Self {
         let (now_ms, zone) = (state.clock.now_ms(), state.settings.time_zone);
         let arrived_ms = words::millis(&item.arrived_at);
+        let mine = item.assigned_to.as_deref() == Some(me);
+        let hand = item.assigned_to.clone().map(|reader| {
+            let since = item.claimed_at.as_deref().map_or(now_ms, words::millis);
+            Hand {
+                reader,
+                since: words::since(since, now_ms, zone),
+                mine,
+            }
+        });
         let text = |t: &Option<String>| t.as_deref().map(str::trim).unwrap_or_default().to_owned();
         Self {
             study_uid: item.study_uid.clone(),
@@ -133,6 +164,12 @@ impl Row {
             },
             volumetry: words::volumetry(item),
             note: item.note.clone().filter(|n| !n.is_empty()),
+            hand_class: match &hand {
+                Some(hand) if hand.mine => "mine",
+                Some(_) => "theirs",
+                None => "free",
+            },
+            hand,
         }
     }
 }

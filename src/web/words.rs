@@ -5,7 +5,7 @@ use chrono_tz::Tz;
 
 use crate::clock::UnixMillis;
 use crate::triage::{Band, Reason};
-use crate::worklist::WorklistItem;
+use crate::worklist::{ReadingEvent, WorklistItem};
 
 const MINUTE_MS: i64 = 60_000;
 
@@ -76,6 +76,28 @@ pub(super) fn since(at_ms: UnixMillis, now_ms: UnixMillis, zone: Tz) -> String {
         time
     } else {
         format!("since {time}")
+    }
+}
+
+/// "anna handed it over to bert": what a reader did with a study.
+pub(super) fn event(event: &ReadingEvent) -> String {
+    let detail = event.detail.as_deref();
+    let Some(who) = event.who.as_deref() else {
+        return match detail {
+            Some(why) => format!("Back on the list: {why}"),
+            None => "Back on the list".to_owned(),
+        };
+    };
+    match (event.what.as_str(), detail) {
+        ("opened", _) => format!("{who} opened it"),
+        ("claimed", None) => format!("{who} claimed it"),
+        ("claimed", Some(from)) => format!("{who} claimed it; {from}'s claim had run out"),
+        ("released", _) => format!("{who} released it"),
+        ("handed_over", Some(to)) => format!("{who} handed it over to {to}"),
+        ("read", _) => format!("{who} marked it read"),
+        ("reopened", _) => format!("{who} put it back on the list"),
+        ("undone", _) => format!("{who} took back marking it read"),
+        (other, _) => format!("{who}: {other}"),
     }
 }
 
@@ -274,6 +296,8 @@ mod tests {
             referrer: None,
             modality: None,
             images: 0,
+            assigned_to: None,
+            claimed_at: None,
         }
     }
 

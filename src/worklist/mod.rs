@@ -1,5 +1,11 @@
 //! The ordered list: what a reader sees of each study, and news of what changed.
 
+mod reading;
+
+pub use reading::{
+    Acting, Assignment, Claim, FeedbackEntry, ReadingEvent, Verdict, WorklistSettings,
+};
+
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
@@ -17,6 +23,8 @@ pub struct WorklistQuery {
     pub band: Option<Band>,
     /// Text in patient name or id, accession, description or referrer.
     pub q: Option<String>,
+    /// Only what this reader has in hand, or what nobody has.
+    pub assigned: Option<Assignment>,
     /// From 1.
     pub page: u64,
 }
@@ -25,7 +33,9 @@ impl WorklistQuery {
     /// Whether it leaves out a part of the open studies.
     #[must_use]
     pub fn is_filtered(&self) -> bool {
-        self.band.is_some() || self.q.as_deref().is_some_and(|q| !q.trim().is_empty())
+        self.band.is_some()
+            || self.assigned.is_some()
+            || self.q.as_deref().is_some_and(|q| !q.trim().is_empty())
     }
 }
 
@@ -86,6 +96,10 @@ pub struct WorklistItem {
     pub modality: Option<String>,
     /// Images received so far.
     pub images: u64,
+    /// Name of the reader's account that has it in hand.
+    pub assigned_to: Option<String>,
+    /// Since when.
+    pub claimed_at: Option<String>,
 }
 
 /// A page of the list.
@@ -117,6 +131,10 @@ pub struct StudyDetail {
     pub volumes: Vec<VolumeDetail>,
     /// Findings (those reasons that were measured in the images).
     pub findings: Vec<Reason>,
+    /// What readers did with it, newest first.
+    pub history: Vec<ReadingEvent>,
+    /// What readers think of its findings, newest first.
+    pub feedback: Vec<FeedbackEntry>,
     /// Results sent out; empty until the outbox has something to send.
     pub deliveries: Vec<serde_json::Value>,
 }

@@ -4,10 +4,10 @@ use firstread::store::accounts::Role;
 use firstread::web::{Access, Rule, rules};
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 
-use crate::site::{Site, browser, uid};
+use crate::site::{Site, browser, field, uid};
 
 /// What is expected of each route, written down once more: a change of the table must be meant.
-const EXPECTED: [(&str, &str, &str); 18] = [
+const EXPECTED: [(&str, &str, &str); 32] = [
     (
         "GET",
         "/",
@@ -28,6 +28,21 @@ const EXPECTED: [(&str, &str, &str); 18] = [
         "/studies/{study_uid}/series/{series_uid}/{picture}.png",
         "page: reader admin auditor",
     ),
+    ("POST", "/worklist/next", "page: reader admin"),
+    ("POST", "/studies/{study_uid}/claim", "page: reader admin"),
+    ("POST", "/studies/{study_uid}/release", "page: reader admin"),
+    (
+        "POST",
+        "/studies/{study_uid}/hand-over",
+        "page: reader admin",
+    ),
+    ("POST", "/studies/{study_uid}/read", "page: reader admin"),
+    ("POST", "/studies/{study_uid}/undo", "page: reader admin"),
+    (
+        "POST",
+        "/studies/{study_uid}/feedback",
+        "page: reader admin",
+    ),
     ("GET", "/intake", "page: technologist reader admin auditor"),
     ("GET", "/static/{name}", "public"),
     ("GET", "/favicon.ico", "public"),
@@ -40,6 +55,37 @@ const EXPECTED: [(&str, &str, &str); 18] = [
         "GET",
         "/api/v1/studies/{study_uid}",
         "api: reader admin auditor integration",
+    ),
+    ("POST", "/api/v1/worklist/next", "api: reader admin"),
+    (
+        "POST",
+        "/api/v1/studies/{study_uid}/claim",
+        "api: reader admin",
+    ),
+    (
+        "DELETE",
+        "/api/v1/studies/{study_uid}/claim",
+        "api: reader admin",
+    ),
+    (
+        "POST",
+        "/api/v1/studies/{study_uid}/hand-over",
+        "api: reader admin",
+    ),
+    (
+        "POST",
+        "/api/v1/studies/{study_uid}/read",
+        "api: reader admin",
+    ),
+    (
+        "DELETE",
+        "/api/v1/studies/{study_uid}/read",
+        "api: reader admin",
+    ),
+    (
+        "POST",
+        "/api/v1/studies/{study_uid}/feedback",
+        "api: reader admin",
     ),
     ("PUT", "/api/v1/orders/{accession}", "api: integration"),
     ("GET", "/healthz", "public"),
@@ -73,17 +119,25 @@ fn the_table_is_what_was_meant() {
     assert_eq!(found, expected);
 }
 
-fn request(site: &Site, client: &Client, rule: &Rule) -> RequestBuilder {
+/// A request that the rule lets do something: on study `n`, with `csrf` in its form.
+fn request(site: &Site, client: &Client, rule: &Rule, n: u32, csrf: &str) -> RequestBuilder {
     let path = rule
         .path
-        .replace("{study_uid}", &uid(1))
-        .replace("{series_uid}", &format!("{}.1", uid(1)))
+        .replace("{study_uid}", &uid(n))
+        .replace("{series_uid}", &format!("{}.1", uid(n)))
         .replace("{picture}", "axial")
         .replace("{name}", "firstread.css")
         .replace("{accession}", "ACC-1");
     let method = Method::from_bytes(rule.method.as_str().as_bytes()).unwrap();
     let request = client.request(method.clone(), site.url(&path));
+    let asks = rule.path.rsplit('/').next().unwrap_or_default();
     match method.as_str() {
+        "POST" if rule.path.starts_with("/api/") => match asks {
+            "hand-over" => request.body("{\"to\":\"other\"}"),
+            "feedback" => request.body("{\"finding\":\"screening\",\"verdict\":\"agree\"}"),
+            _ => request,
+        },
+        "POST" => request.form(&[("csrf", csrf), ("to", "other"), ("said", "agree screening")]),
         "PUT" => request
             .header("idempotency-key", "1")
             .body("{\"priority\":\"stat\"}"),
@@ -98,20 +152,30 @@ async fn status(request: RequestBuilder) -> StatusCode {
 #[tokio::test]
 async fn nobody_passes_without_the_role() {
     let site = Site::start().await;
-    let study = site.study(1, 10, 5.0).await;
-    site.picture(&study.study_uid, "axial.png", b"png");
+    site.user("other", Role::Reader).await;
+    // each rule meets a study that nobody has touched
+    let mut n = 0;
     for role in Role::ALL {
         let person = site.signed_in(role).await;
+        let page = person.get(site.url("/worklist")).send().await.unwrap();
+        let csrf = match page.status() {
+            StatusCode::OK => field(&page.text().await.unwrap(), "csrf"),
+            _ => String::new(),
+        };
         let token = site.token(role).await;
         for rule in rules().iter().filter(|r| r.path != "/logout") {
             let what = format!("{} {} as {}", rule.method, rule.path, role.as_str());
-            let by_cookie = status(request(&site, &person, rule)).await;
-            let by_token = status(request(&site, &browser(), rule).bearer_auth(&token)).await;
+            n += 1;
+            let study = site.study(n, 10, 5.0).await;
+            site.picture(&study.study_uid, "axial.png", b"png");
+            let by_cookie = status(request(&site, &person, rule, n, &csrf)).await;
+            let by_token =
+                status(request(&site, &browser(), rule, n, &csrf).bearer_auth(&token)).await;
             match rule.access {
                 Access::Public => assert_ne!(by_cookie, StatusCode::FORBIDDEN, "{what}"),
                 Access::Page(roles) if roles.contains(&role) => {
                     assert!(
-                        by_cookie.is_success() || rule.path == "/",
+                        by_cookie.is_success() || by_cookie == StatusCode::SEE_OTHER,
                         "{what}: {by_cookie}"
                     );
                     assert!(!by_token.is_success(), "{what}: a token opens no page");
@@ -143,7 +207,10 @@ async fn strangers_see_nothing_and_every_answer_is_protected() {
     let site = Site::start().await;
     site.study(1, 10, 5.0).await;
     for rule in rules() {
-        let answer = request(&site, &browser(), rule).send().await.unwrap();
+        let answer = request(&site, &browser(), rule, 1, "")
+            .send()
+            .await
+            .unwrap();
         let what = format!("{} {}", rule.method, rule.path);
         if rule.access != Access::Public {
             let status = answer.status();

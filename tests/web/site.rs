@@ -99,17 +99,25 @@ impl Site {
     }
 
     pub async fn token(&self, role: Role) -> String {
+        self.token_of("test", role).await
+    }
+
+    pub async fn token_of(&self, name: &str, role: Role) -> String {
         self.store
-            .create_token("test", role, self.clock.now_ms())
+            .create_token(name, role, self.clock.now_ms())
             .await
             .unwrap()
     }
 
     /// A browser in which a user of this role is signed in.
     pub async fn signed_in(&self, role: Role) -> Client {
-        self.user(role.as_str(), role).await;
+        self.signed_in_as(role.as_str(), role).await
+    }
+
+    pub async fn signed_in_as(&self, name: &str, role: Role) -> Client {
+        self.user(name, role).await;
         let client = browser();
-        let answer = self.sign_in(&client, role.as_str(), PASSWORD).await;
+        let answer = self.sign_in(&client, name, PASSWORD).await;
         assert_eq!(answer.status(), StatusCode::SEE_OTHER);
         client
     }

@@ -7,11 +7,14 @@
 )]
 
 pub mod api_token;
+pub mod claim;
+pub mod feedback;
 pub mod idempotency;
 pub mod imaging_order;
 pub mod instance;
 pub mod job;
 pub mod quarantine;
+pub mod reading_event;
 pub mod screening;
 pub mod series;
 pub mod settings_version;

@@ -4,13 +4,13 @@
 (() => {
   const live = document.getElementById("live");
   const above = document.getElementById("above");
-  const said = document.getElementById("said");
-  const REFRESH_GAP_MS = 800;      // at most one fetch in so long
+  const { page, patch, say } = window.firstread;
+  const REFRESH_GAP_MS = 500;      // at most one fetch in so long
   const REFRESH_ANYWAY_MS = 30000; // also when nothing is told
   const FRESH_MS = 20000;          // how long a new row is marked
   let clockAhead = Date.now() - Number(live.dataset.now);
   let unseen = new Set();
-  let wanted = false, fetching = false, last = 0, timer = 0;
+  let wanted = false, fetching = false, last = 0, timer = 0, fetched = Promise.resolve();
 
   const rows = () => document.getElementById("rows");
   const now = () => Date.now() - clockAhead;
@@ -27,21 +27,6 @@
       const text = waiting(now() - Number(el.dataset.since));
       if (el.textContent !== text) el.textContent = text;
     }
-  }
-
-  // Makes `old` equal to `fresh`, touching only what differs, so that focus and selection stay.
-  function patch(old, fresh) {
-    if (old.isEqualNode(fresh)) return;
-    if (old.nodeType !== fresh.nodeType || old.nodeName !== fresh.nodeName) { old.replaceWith(fresh); return; }
-    if (old.nodeType === Node.TEXT_NODE) { old.data = fresh.data; return; }
-    for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
-    for (const { name, value } of [...fresh.attributes]) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
-    // what the reader is typing stays
-    if (old.nodeName === "INPUT") return;
-    const theirs = [...fresh.childNodes];
-    const ours = [...old.childNodes];
-    theirs.forEach((node, i) => ours[i] ? patch(ours[i], node) : old.append(node));
-    ours.slice(theirs.length).forEach((node) => node.remove());
   }
 
   function rowInHand() {
@@ -107,7 +92,9 @@
     above.textContent = `${unseen.size} new above`;
   }
 
-  async function refresh() {
+  function refresh() { return fetched = fetchList(); }
+
+  async function fetchList() {
     wanted = false; fetching = true; last = Date.now();
     try {
       const url = new URL(location.href);
@@ -127,7 +114,7 @@
         const moved = pivotTop.getBoundingClientRect().top - before;
         if (moved) window.scrollBy({ top: moved, behavior: "instant" });
       }
-      if (added.length) said.textContent = `${added.length} new in the list`;
+      if (added.length) say(`${added.length} new in the list`);
       live.classList.remove("stale");
       tick();
     } catch {
@@ -141,7 +128,7 @@
   function ask() {
     wanted = true;
     if (fetching || timer) return;
-    timer = setTimeout(() => { timer = 0; refresh(); }, Math.max(0, last + REFRESH_GAP_MS - Date.now()));
+    timer = setTimeout(() => { timer = 0; if (!fetching) refresh(); }, Math.max(0, last + REFRESH_GAP_MS - Date.now()));
   }
 
   function listen() {
@@ -157,26 +144,39 @@
     const all = [...rows().rows];
     const at = all.indexOf(document.activeElement?.closest("#rows tr"));
     const next = all[at < 0 ? 0 : Math.min(all.length - 1, Math.max(0, at + by))];
-    const link = next?.querySelector("a.open");
+    focusOn(next);
+  }
+
+  function focusOn(row) {
+    const link = row?.querySelector("a.open");
     if (!link) return;
     link.focus({ preventScroll: true });
-    next.scrollIntoView({ block: "nearest" });
-    const hidden = 84 - next.getBoundingClientRect().top;
+    row.scrollIntoView({ block: "nearest" });
+    const hidden = 84 - row.getBoundingClientRect().top;
     if (hidden > 0) window.scrollBy({ top: -hidden, behavior: "instant" });
   }
 
-  document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.target.matches("input, textarea, select")) {
-      if (event.key === "Escape") event.target.blur();
-      return;
+  page.move = move;
+  page.target = (key) => {
+    if (key === "u") {
+      const uid = document.getElementById("undo")?.dataset.uid;
+      return uid ? { uid } : { why: "There is nothing to undo on this page." };
     }
-    if (event.key === "j") move(1);
-    else if (event.key === "k") move(-1);
-    else if (event.key === "/") document.getElementById("q").focus();
-    else return;
-    event.preventDefault();
-  });
+    return { uid: document.activeElement?.closest("#rows tr")?.dataset.uid };
+  };
+  page.after = async (deed, uid, done) => {
+    if (done && (deed === "read" || deed === "undo")) {
+      const url = new URL(location.href);
+      url.searchParams.delete("none");
+      if (deed === "read") url.searchParams.set("read", uid); else url.searchParams.delete("read");
+      history.replaceState(null, "", url);
+    }
+    await fetched;
+    await refresh();
+    // what was put back is in hand again, and so is the row whose button went away under the pointer
+    if (done && (deed === "undo" || document.activeElement === document.body)) focusOn([...rows().rows].find((row) => row.dataset.uid === uid));
+  };
+  page.keys = { "/": () => document.getElementById("q").focus() };
 
   live.addEventListener("click", (event) => {
     const row = event.target.closest("#rows tr");
@@ -186,6 +186,13 @@
 
   above.addEventListener("click", () => { window.scrollTo({ top: 0 }); unseen.clear(); tellAbove(); });
   window.addEventListener("scroll", () => { if (unseen.size) tellAbove(); }, { passive: true });
+  function remember() {
+    const asked = new URLSearchParams(location.search);
+    for (const name of ["read", "none"]) asked.delete(name);
+    sessionStorage.setItem("list", String(asked));
+  }
+  remember();
+  if (location.hash === "#q") document.getElementById("q").focus();
   setInterval(tick, 5000);
   setInterval(ask, REFRESH_ANYWAY_MS);
   listen();
