@@ -12,6 +12,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod dicom;
+pub mod hl7;
 pub mod intake;
 pub mod jobs;
 pub mod norms;
