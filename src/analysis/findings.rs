@@ -1,12 +1,11 @@
 //! From the network's volumes and abnormality map to volumes compared with healthy people and
 //! findings in words. Names no disease.
 
-use std::collections::BTreeMap;
-
 use super::card::{ModelCard, NormOffsets};
 use super::screening::Screened;
-use crate::norms::structures::{INTRACRANIAL, name_of, total_of};
-use crate::norms::{Correction, Norms, Sex};
+use super::volumes::{Comparing, compare};
+use crate::norms::structures::name_of;
+use crate::norms::{Norms, Sex};
 use crate::triage::Finding;
 use crate::worklist::VolumeDetail;
 
@@ -52,7 +51,15 @@ pub fn measure(
     age_years: Option<f64>,
     sex: Option<Sex>,
 ) -> Measured {
-    let volumes = compare(screened, card, offsets, norms, age_years, sex);
+    let with = Comparing {
+        norms,
+        offsets,
+        scanner: None,
+        age_years,
+        sex,
+        no_offset: NO_OFFSET,
+    };
+    let volumes = compare(&card.codes, &screened.volumes_mm3, &with);
     // The map marks some ml of healthy tissue too (see the model card): it is believed only where
     // the study as a whole is at least as suspicious as an average one.
     let suspicious = screened.p_calibrated >= card.prevalence_train;
@@ -69,57 +76,6 @@ pub fn measure(
         findings,
         focus_mm,
     }
-}
-
-fn compare(
-    screened: &Screened,
-    card: &ModelCard,
-    offsets: Option<&NormOffsets>,
-    norms: &Norms,
-    age_years: Option<f64>,
-    sex: Option<Sex>,
-) -> Vec<VolumeDetail> {
-    let mut sums: BTreeMap<&str, f64> = BTreeMap::new();
-    let mut named = Vec::new();
-    let mut intracranial = 0.0;
-    for (code, volume) in card.codes.iter().zip(&screened.volumes_mm3).skip(1) {
-        intracranial += volume;
-        if let Some(name) = name_of(*code) {
-            named.push((name, Some(*code), *volume));
-        }
-        if let Some(total) = total_of(*code) {
-            *sums.entry(total).or_default() += volume;
-        }
-    }
-    let totals = sums.into_iter().map(|(name, volume)| (name, None, volume));
-    let head = std::iter::once((INTRACRANIAL, None, intracranial));
-    let all = head.chain(totals).chain(named.iter().copied());
-    all.map(|(structure, label, volume_mm3)| {
-        let known = offsets.and_then(|o| o.structures.get(structure));
-        let compared = known.ok_or_else(|| NO_OFFSET.to_owned()).and_then(|known| {
-            let tiv_offset = offsets
-                .and_then(|o| o.structures.get(INTRACRANIAL))
-                .map_or(0.0, |o| o.offset);
-            let tiv = intracranial / tiv_offset.exp();
-            let correction = Correction {
-                offset: known.offset,
-                uncalibrated: true,
-                sd_at_least: known.sd,
-            };
-            norms
-                .compare(structure, age_years, sex, volume_mm3, tiv, correction)
-                .map_err(|e| e.to_string())
-        });
-        VolumeDetail {
-            structure: structure.to_owned(),
-            label,
-            volume_mm3,
-            z: compared.as_ref().ok().map(|c| c.z),
-            percentile: compared.as_ref().ok().map(|c| c.percentile),
-            no_norm: compared.err(),
-        }
-    })
-    .collect()
 }
 
 const NO_OFFSET: &str = "coarse volume: this network's offset for it is not measured";
@@ -271,6 +227,7 @@ fn half_of(x_mm: f64, screened: &Screened, card: &ModelCard) -> &'static str {
 mod tests {
     use super::*;
     use crate::analysis::card::{Calibration, InputCard};
+    use crate::norms::structures::INTRACRANIAL;
 
     const DIMS: [usize; 3] = [24, 20, 16];
 

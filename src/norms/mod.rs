@@ -4,7 +4,10 @@
 //! percentile = Phi(z). `ln p50`, `ln tiv_p50` and `sigma` are interpolated linearly in age.
 //! The table and its provenance are in `norms/`.
 
+mod calibration;
 pub mod structures;
+
+pub use calibration::{LocalPerson, ScannerCalibration, ScannerShift, calibrate};
 
 use std::collections::BTreeMap;
 
@@ -82,6 +85,17 @@ struct TivMedian {
     m: Vec<f64>,
 }
 
+/// How far a volume is from the median of healthy people, before any correction.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Residual {
+    /// `ln V - ln p50 - beta * (ln TIV - ln tiv_p50)`.
+    pub r: f64,
+    /// Spread of healthy people at that age, in ln mm3.
+    pub sigma: f64,
+    /// Spread between scanners, in ln mm3.
+    pub site_sd: f64,
+}
+
 /// The norm table.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Norms {
@@ -95,8 +109,11 @@ pub struct Norms {
 pub struct Correction {
     /// Fixed offset of our segmenter against the table, in ln mm3.
     pub offset: f64,
-    /// Widen by the spread between scanners: true for a scanner that was not calibrated.
-    pub uncalibrated: bool,
+    /// Shift of this scanner, in ln mm3, shrunk.
+    pub delta: f64,
+    /// Local healthy scans that the shift rests on: widens the spread by what is not known of the
+    /// scanner. 0 for a scanner that was not calibrated; `None` for the table's own spread.
+    pub local_scans: Option<u32>,
     /// Spread of our segmenter over healthy scans as measured: s is never narrower.
     pub sd_at_least: f64,
 }
@@ -137,6 +154,31 @@ impl Norms {
         tiv_mm3: f64,
         correction: Correction,
     ) -> Result<Comparison, NoNorm> {
+        let residual = self.residual(structure, age_years, sex, volume_mm3, tiv_mm3)?;
+        let spread = match correction.local_scans {
+            Some(scans) => residual.spread(scans),
+            None => residual.sigma,
+        };
+        let shifted = residual.r - correction.offset - correction.delta;
+        let z = shifted / spread.max(correction.sd_at_least);
+        Ok(Comparison {
+            z,
+            percentile: 100.0 * phi(z),
+        })
+    }
+
+    /// How far a volume is from the median for a head of `tiv_mm3`.
+    ///
+    /// # Errors
+    /// [`NoNorm`] where no honest comparison can be made.
+    pub fn residual(
+        &self,
+        structure: &str,
+        age_years: Option<f64>,
+        sex: Option<Sex>,
+        volume_mm3: f64,
+        tiv_mm3: f64,
+    ) -> Result<Residual, NoNorm> {
         let age = age_years.ok_or(NoNorm::AgeUnknown)?;
         let sex = sex.ok_or(NoNorm::SexUnknown)?;
         if !AGES_YEARS.contains(&age) {
@@ -156,19 +198,12 @@ impl Norms {
             Sex::M => (&table.p50_m, &self.tiv_p50.m),
         };
         let head_size = tiv_mm3.ln() - self.at_age(age, tiv_p50, f64::ln);
-        let residual = volume_mm3.ln()
-            - self.at_age(age, p50, f64::ln)
-            - table.beta.unwrap_or(0.0) * head_size;
-        let sigma = self.at_age(age, &table.sigma, |s| s);
-        let spread = if correction.uncalibrated {
-            sigma.hypot(table.site_sd)
-        } else {
-            sigma
-        };
-        let z = (residual - correction.offset) / spread.max(correction.sd_at_least);
-        Ok(Comparison {
-            z,
-            percentile: 100.0 * phi(z),
+        Ok(Residual {
+            r: volume_mm3.ln()
+                - self.at_age(age, p50, f64::ln)
+                - table.beta.unwrap_or(0.0) * head_size,
+            sigma: self.at_age(age, &table.sigma, |s| s),
+            site_sd: table.site_sd,
         })
     }
 
@@ -187,6 +222,16 @@ impl Norms {
 #[must_use]
 pub fn phi(z: f64) -> f64 {
     0.5 * (1.0 + erf(z / std::f64::consts::SQRT_2))
+}
+
+impl Residual {
+    /// Spread to expect on a scanner of which `scans` local healthy scans are known:
+    /// `sqrt(sigma^2 + site_sd^2 sigma^2 / (n site_sd^2 + sigma^2))`.
+    #[must_use]
+    pub fn spread(&self, scans: u32) -> f64 {
+        let (sigma, site) = (self.sigma.powi(2), self.site_sd.powi(2));
+        (sigma + site * sigma / (f64::from(scans) * site + sigma)).sqrt()
+    }
 }
 
 fn erf(x: f64) -> f64 {
@@ -292,9 +337,9 @@ mod tests {
     #[test]
     fn an_uncalibrated_scanner_widens_the_spread() {
         let n = norms();
-        let z = |uncalibrated| {
+        let z = |local_scans| {
             let c = Correction {
-                uncalibrated,
+                local_scans,
                 ..Correction::default()
             };
             n.compare(
@@ -308,6 +353,7 @@ mod tests {
             .unwrap()
             .z
         };
-        assert!(z(true).abs() < z(false).abs());
+        assert!(z(Some(0)).abs() < z(Some(10)).abs());
+        assert!(z(Some(10)).abs() < z(None).abs());
     }
 }

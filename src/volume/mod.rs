@@ -3,7 +3,9 @@
 pub mod affine;
 pub mod assemble;
 pub mod choice;
+pub mod components;
 pub mod content;
+pub mod measuring_grid;
 pub mod nifti;
 pub mod reorient;
 pub mod resample;

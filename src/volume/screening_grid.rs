@@ -74,7 +74,7 @@ fn try_prepare(volume: &Volume) -> Result<Grid, NotAVolume> {
 }
 
 /// Step 1: no infinities, nothing below 0.
-fn finite_and_positive(data: &[f32]) -> Cow<'_, [f32]> {
+pub(super) fn finite_and_positive(data: &[f32]) -> Cow<'_, [f32]> {
     let mut lowest = 0.0_f32;
     let mut all_finite = true;
     for &value in data {
@@ -241,7 +241,7 @@ fn positive(values: &[f32]) -> Vec<f32> {
 }
 
 /// Step 5: the foreground's bright end becomes 1.
-fn normalise(mut values: Vec<f32>) -> Vec<f32> {
+pub(super) fn normalise(mut values: Vec<f32>) -> Vec<f32> {
     let mut bright = positive(&values);
     let count = bright.len();
     let limit = ranked(bright.clone(), NORM_RANK_ALL).map(|v| v * NORM_FOREGROUND);

@@ -192,6 +192,9 @@ pub struct VolumeDetail {
     pub label: Option<i64>,
     /// mm3.
     pub volume_mm3: f64,
+    /// Percent of intracranial volume.
+    #[serde(default)]
+    pub percent_icv: Option<f64>,
     /// Standard deviations from healthy people of the same age and sex.
     pub z: Option<f64>,
     /// 0-100.

@@ -1,0 +1,303 @@
+//! Soft volumes of a network to structures, sums and ratios, compared with healthy people.
+
+use std::collections::BTreeMap;
+
+use super::card::NormOffsets;
+use super::measurement::{Asymmetry, Index};
+use crate::norms::structures::{INTRACRANIAL, STRUCTURES, name_of, total_of};
+use crate::norms::{Correction, Norms, ScannerCalibration, Sex};
+use crate::worklist::VolumeDetail;
+
+/// Ventricles, by code.
+const VENTRICLES: [i64; 6] = [4, 43, 5, 44, 14, 15];
+/// Cerebrospinal fluid outside the ventricles.
+const CSF: i64 = 24;
+/// Names of further sums in the norm table.
+const ALL_VENTRICLES: &str = "all ventricles";
+const BRAIN: &str = "brain (no ventricles, no csf)";
+
+/// What volumes are compared with.
+#[derive(Clone, Copy)]
+pub struct Comparing<'a> {
+    /// Norm table.
+    pub norms: &'a Norms,
+    /// The network's fixed offsets, where they were measured.
+    pub offsets: Option<&'a NormOffsets>,
+    /// The scanner's calibration, where there is one.
+    pub scanner: Option<&'a ScannerCalibration>,
+    /// Years.
+    pub age_years: Option<f64>,
+    /// Sex.
+    pub sex: Option<Sex>,
+    /// Why there is no z where an offset is not measured.
+    pub no_offset: &'static str,
+}
+
+/// Volumes (mm3) of `codes`, the first of which is background: intracranial volume first, then
+/// sums, then structures.
+#[must_use]
+pub fn compare(codes: &[i64], volumes_mm3: &[f64], with: &Comparing) -> Vec<VolumeDetail> {
+    let mut sums: BTreeMap<&str, f64> = BTreeMap::new();
+    let mut named = Vec::new();
+    let mut intracranial = 0.0;
+    for (code, volume) in codes.iter().zip(volumes_mm3).skip(1) {
+        intracranial += volume;
+        if let Some(name) = name_of(*code) {
+            named.push((name, Some(*code), *volume));
+        }
+        if let Some(total) = total_of(*code) {
+            *sums.entry(total).or_default() += volume;
+        }
+        let further = if VENTRICLES.contains(code) {
+            Some(ALL_VENTRICLES)
+        } else {
+            (*code != CSF).then_some(BRAIN)
+        };
+        if let Some(sum) = further {
+            *sums.entry(sum).or_default() += volume;
+        }
+    }
+    let head = std::iter::once((INTRACRANIAL, None, intracranial));
+    let totals = sums.into_iter().map(|(name, volume)| (name, None, volume));
+    head.chain(totals)
+        .chain(named)
+        .map(|(structure, label, volume)| with.detail(structure, label, volume, intracranial))
+        .collect()
+}
+
+impl Comparing<'_> {
+    /// One volume, with z and percentile or why there are none.
+    #[must_use]
+    pub fn detail(
+        &self,
+        structure: &str,
+        label: Option<i64>,
+        volume_mm3: f64,
+        intracranial_mm3: f64,
+    ) -> VolumeDetail {
+        let of = |name: &str| self.offsets.and_then(|o| o.structures.get(name)).copied();
+        let compared = of(structure)
+            .ok_or_else(|| self.no_offset.to_owned())
+            .and_then(|known| {
+                // Head size enters corrected by its own offsets.
+                let size_offset = of(INTRACRANIAL).map_or(0.0, |o| o.offset);
+                let size_delta = self
+                    .scanner
+                    .and_then(|s| s.structures.get(INTRACRANIAL))
+                    .map_or(0.0, |s| s.delta);
+                let tiv = intracranial_mm3 / (size_offset + size_delta).exp();
+                let scanner = self.scanner.and_then(|s| s.structures.get(structure));
+                let correction = Correction {
+                    offset: known.offset,
+                    delta: scanner.map_or(0.0, |s| s.delta),
+                    local_scans: Some(scanner.map_or(0, |s| s.scans)),
+                    sd_at_least: known.sd,
+                };
+                self.norms
+                    .compare(
+                        structure,
+                        self.age_years,
+                        self.sex,
+                        volume_mm3,
+                        tiv,
+                        correction,
+                    )
+                    .map_err(|e| e.to_string())
+            });
+        VolumeDetail {
+            structure: structure.to_owned(),
+            label,
+            volume_mm3,
+            percent_icv: (intracranial_mm3 > 0.0).then(|| 100.0 * volume_mm3 / intracranial_mm3),
+            z: compared.as_ref().ok().map(|c| c.z),
+            percentile: compared.as_ref().ok().map(|c| c.percentile),
+            no_norm: compared.err(),
+        }
+    }
+}
+
+/// Left against right of every structure that has two sides.
+#[must_use]
+pub fn asymmetry(volumes: &[VolumeDetail]) -> Vec<Asymmetry> {
+    let of = |name: &str| volumes.iter().find(|v| v.structure == name);
+    STRUCTURES
+        .iter()
+        .filter_map(|(_, name, _)| name.strip_prefix("left "))
+        .filter_map(|name| {
+            let left_mm3 = of(&format!("left {name}"))?.volume_mm3;
+            let right_mm3 = of(&format!("right {name}"))?.volume_mm3;
+            let both = left_mm3 + right_mm3;
+            (both > 0.0).then(|| Asymmetry {
+                structure: name.to_owned(),
+                left_mm3,
+                right_mm3,
+                percent: 200.0 * (left_mm3 - right_mm3) / both,
+            })
+        })
+        .collect()
+}
+
+/// Brain parenchymal fraction and ventricle ratios.
+#[must_use]
+pub fn ratios(volumes: &[VolumeDetail]) -> Vec<Index> {
+    let of = |name: &str| {
+        let found = volumes.iter().find(|v| v.structure == name);
+        found.map_or(0.0, |v| v.volume_mm3)
+    };
+    let whole = of(INTRACRANIAL);
+    let index = |code: &str, name: &str, part: f64, of: f64| {
+        (of > 0.0).then(|| Index {
+            code: code.into(),
+            name: name.into(),
+            value: part / of,
+        })
+    };
+    [
+        index(
+            "brain_parenchymal_fraction",
+            "brain parenchymal fraction",
+            of(BRAIN),
+            whole,
+        ),
+        index(
+            "ventricles_to_intracranial",
+            "ventricles to intracranial volume",
+            of(ALL_VENTRICLES),
+            whole,
+        ),
+        index(
+            "ventricles_to_brain",
+            "ventricles to brain volume",
+            of(ALL_VENTRICLES),
+            of(BRAIN),
+        ),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// Evans-like index of a label map (codes, z fastest): the greatest width of the frontal horns,
+/// over the greatest inner width of the skull in the same plane. Frontal horns are what lies of
+/// the lateral ventricles in front of the middle of the caudate nuclei.
+#[must_use]
+pub fn evans_like(codes: &[u8], dims: [usize; 3]) -> Option<Index> {
+    let [nx, ny, nz] = dims;
+    let (mut sum, mut count) = (0, 0);
+    for (at, code) in codes.iter().enumerate() {
+        if [11, 50].contains(code) {
+            sum += at / nz % ny;
+            count += 1;
+        }
+    }
+    let front = sum.checked_div(count)?;
+    // Per plane: ends of the horns over all rows, and the widest row of the skull's inside.
+    let mut best: Option<(usize, usize)> = None;
+    for z in 0..nz {
+        let (mut low, mut high, mut inner) = (nx, 0, 0);
+        for y in 0..ny {
+            let (mut first, mut last) = (nx, 0);
+            for x in 0..nx {
+                let code = codes[(x * ny + y) * nz + z];
+                if code != 0 {
+                    first = first.min(x);
+                    last = last.max(x);
+                }
+                if y > front && [4, 43].contains(&code) {
+                    low = low.min(x);
+                    high = high.max(x);
+                }
+            }
+            inner = inner.max((last + 1).saturating_sub(first));
+        }
+        let horns = (high + 1).saturating_sub(low);
+        if best.is_none_or(|(widest, _)| horns > widest) {
+            best = Some((horns, inner));
+        }
+    }
+    let (horns, inner) = best.filter(|(horns, inner)| *horns > 0 && *inner > 0)?;
+    #[expect(clippy::cast_precision_loss, reason = "widths in voxels")]
+    let value = horns as f64 / inner as f64;
+    Some(Index {
+        code: "evans_like_index".into(),
+        name: "Evans-like index".into(),
+        value,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::norms::structures::STRUCTURES;
+
+    fn with(norms: &Norms) -> Comparing<'_> {
+        Comparing {
+            norms,
+            offsets: None,
+            scanner: None,
+            age_years: Some(50.0),
+            sex: Some(Sex::F),
+            no_offset: "not measured",
+        }
+    }
+
+    #[test]
+    fn sums_ratios_and_asymmetry_follow_from_the_structures() {
+        let norms = Norms::parse(crate::serve::NORM_TABLE).unwrap();
+        let codes = [0, 17, 53, 4, 24, 3];
+        let volumes = compare(
+            &codes,
+            &[9e6, 3000.0, 5000.0, 20_000.0, 2000.0, 170_000.0],
+            &with(&norms),
+        );
+        let of = |name: &str| {
+            let found = volumes.iter().find(|v| v.structure == name);
+            found.map(|v| v.volume_mm3)
+        };
+        assert_eq!(volumes[0].structure, INTRACRANIAL);
+        assert_eq!(of(INTRACRANIAL), Some(200_000.0));
+        assert_eq!(of("total hippocampus"), Some(8000.0));
+        assert_eq!(of(ALL_VENTRICLES), Some(20_000.0));
+        assert_eq!(of(BRAIN), Some(178_000.0));
+        assert_eq!(volumes[0].percent_icv, Some(100.0));
+        assert!(volumes.iter().all(|v| v.no_norm.is_some()));
+        let sides = asymmetry(&volumes);
+        assert_eq!(sides.len(), 1);
+        assert_eq!(sides[0].structure, "hippocampus");
+        assert!((sides[0].percent + 50.0).abs() < 1e-9);
+        let ratios = ratios(&volumes);
+        assert!((ratios[0].value - 0.89).abs() < 1e-9);
+        assert!((ratios[1].value - 0.1).abs() < 1e-9);
+    }
+
+    #[test]
+    fn every_sided_structure_has_its_counterpart() {
+        for (_, name, _) in STRUCTURES {
+            if let Some(bare) = name.strip_prefix("left ") {
+                let right = format!("right {bare}");
+                assert!(STRUCTURES.iter().any(|s| s.1 == right), "{right}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_evans_like_index_is_a_ratio_of_widths() {
+        let dims = [20, 10, 3];
+        let at = |x: usize, y: usize, z: usize| (x * 10 + y) * 3 + z;
+        let mut codes = vec![0; 600];
+        for x in 0..20 {
+            for y in 0..10 {
+                codes[at(x, y, 1)] = 3;
+            }
+        }
+        codes[at(4, 5, 1)] = 11;
+        codes[at(15, 5, 1)] = 50;
+        codes[at(7, 8, 1)] = 4;
+        codes[at(12, 9, 1)] = 43;
+        // Behind the caudate: no frontal horn.
+        codes[at(0, 2, 1)] = 4;
+        let index = evans_like(&codes, dims).unwrap();
+        assert!((index.value - 6.0 / 20.0).abs() < 1e-9, "{index:?}");
+        assert!(evans_like(&[0; 600], dims).is_none());
+    }
+}
