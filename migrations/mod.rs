@@ -22,6 +22,10 @@ impl MigratorTrait for Migrator {
                 up: include_str!("m20261124_000001_reading.sql"),
             }),
             Box::new(SqlStep {
+                name: "m20261124_000002_outbox",
+                up: include_str!("m20261124_000002_outbox.sql"),
+            }),
+            Box::new(SqlStep {
                 name: "m20261124_000003_open_by_band",
                 up: include_str!("m20261124_000003_open_by_band.sql"),
             }),

@@ -2,11 +2,13 @@
 //!
 //! The folders tell the story of a study, in the order data flows:
 //! received (`dicom`), kept (`intake`, `store`), measured (`volume`, `analysis`),
-//! compared (`norms`), ranked (`triage`, `worklist`; what that does to waits: `simulation`), shown (`web`).
+//! compared (`norms`), ranked (`triage`, `worklist`; what that does to waits: `simulation`), shown (`web`),
+//! told (`alerts`, `outbox`).
 //! The map with its invariants is `docs/ARCHITECTURE.md`.
 //!
 //! Research use; not a medical device.
 
+pub mod alerts;
 pub mod analysis;
 pub mod cli;
 pub mod clock;
@@ -16,6 +18,7 @@ pub mod hl7;
 pub mod intake;
 pub mod jobs;
 pub mod norms;
+pub mod outbox;
 pub mod serve;
 pub mod simulation;
 pub mod store;

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
+use crate::alerts::{self, Alerts, Announcer};
 use crate::analysis::{Analyst, Runtime};
 use crate::clock::SharedClock;
 use crate::config::Config;
@@ -18,6 +19,7 @@ use crate::dicom::receive;
 use crate::intake::{Intake, IntakeParts};
 use crate::jobs::Worker;
 use crate::norms::Norms;
+use crate::outbox::Outbox;
 use crate::store::ranks::Ranker;
 use crate::store::{Files, Store};
 use crate::web::{self, Health, WebState};
@@ -102,9 +104,18 @@ impl Server {
             .settings_version(&config.triage, "config", clock.now_ms())
             .await
             .map_err(database)?;
+        let policy = config.alerts.policy(config.web.time_zone);
+        let alerts = Alerts::new(
+            &config.alerts,
+            policy.clone(),
+            &config.site.name,
+            &config.listen.data,
+        )?;
+        let alerts = Arc::new(alerts);
         let ranker = Arc::new(Ranker {
             settings: config.triage.clone(),
             version,
+            alerts: policy,
         });
         let rekeyed = store
             .rekey_open_studies(&ranker, clock.now_ms())
@@ -130,7 +141,9 @@ impl Server {
             config.listen.data.clone(),
             ranker.clone(),
             health.clone(),
+            alerts.clone(),
         );
+        self.start_outbox(&config, &clock, alerts, &health)?;
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
             web::serve(http, state, stop)
@@ -170,6 +183,39 @@ impl Server {
             Ok(())
         });
         health.set_ready();
+        Ok(())
+    }
+
+    /// Starts what tells people and systems; without a destination there is nothing to start.
+    fn start_outbox(
+        &mut self,
+        config: &Config,
+        clock: &SharedClock,
+        alerts: Arc<Alerts>,
+        health: &Health,
+    ) -> Result<(), String> {
+        if alerts.destinations.is_empty() {
+            return Ok(());
+        }
+        let (store, clock, stop) = (self.store.clone(), clock.clone(), self.stop.clone());
+        let escalation = alerts::escalate(store, alerts.policy.clone(), clock.clone(), stop);
+        let outbox = Outbox {
+            store: self.store.clone(),
+            clock,
+            destinations: alerts.destinations.iter().map(|d| d.name.clone()).collect(),
+            storm: alerts.storm,
+            courier: Arc::new(Announcer::new(alerts, &config.smtp)?),
+            retry: config.outbox.retry_limits(),
+            attempt_timeout: config.outbox.attempt_timeout(),
+            failing: health.failing_destinations.clone(),
+        };
+        self.tasks.spawn(async move {
+            escalation.await;
+            Ok(())
+        });
+        let stop = self.stop.clone();
+        self.tasks
+            .spawn(async move { outbox.run(stop).await.map_err(database) });
         Ok(())
     }
 

@@ -355,6 +355,22 @@ fn each_rule_can_break() {
 }
 
 #[test]
+fn each_rule_of_the_outbox_can_break() {
+    check(
+        "mail client",
+        "src/web/a.rs",
+        "use lettre::Message;",
+        "// not lettre\nuse crate::alerts::Alerts;",
+    );
+    check(
+        "calls a courier",
+        "src/alerts/a.rs",
+        "courier.deliver(x).await;",
+        "async fn deliver(&self) {}",
+    );
+}
+
+#[test]
 fn a_page_without_the_sentence_is_found() {
     let page = |path: &str, text: &str| Source {
         path: format!("templates/{path}"),

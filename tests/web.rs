@@ -6,6 +6,8 @@ mod common;
 
 #[path = "web/api.rs"]
 mod api;
+#[path = "web/deliveries.rs"]
+mod deliveries;
 #[path = "web/live.rs"]
 mod live;
 #[path = "web/login.rs"]

@@ -345,6 +345,7 @@ fn stand(s: &mut Standing, rows: &[ScreeningRow], looked: String, pending: bool,
         p(a).total_cmp(&p(b))
     });
     s.evidence.findings = merge_findings(screened());
+    s.evidence.partial = screened().any(|r| r.partial_volume);
     s.evidence.screening = strongest.and_then(|r| {
         Some(Screening {
             p_calibrated: r.result.p_calibrated?,

@@ -10,12 +10,17 @@ use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 
+use crate::alerts::{AlertSettings, SmtpSettings};
 use crate::analysis::EngineSettings;
 use crate::dicom::receive::ReceiveSettings;
 use crate::intake::IntakeSettings;
+use crate::outbox::OutboxSettings;
 use crate::triage::TriageSettings;
 use crate::web::WebSettings;
 use crate::worklist::WorklistSettings;
+
+/// Longest name of a site, in characters: it stands in the one line that a pager shows.
+const SITE_NAME_CHARS_MAX: usize = 24;
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -39,12 +44,20 @@ pub struct Config {
     pub worklist: WorklistSettings,
     /// Pages.
     pub web: WebSettings,
+    /// Who is told of what.
+    pub alerts: AlertSettings,
+    /// The mail server.
+    pub smtp: SmtpSettings,
+    /// Deliveries.
+    pub outbox: OutboxSettings,
 }
 
 /// The site.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SiteSettings {
+    /// `site.name`: how messages call this site; may be empty.
+    pub name: String,
     /// `site.time_zone`: IANA name; DICOM and HL7 local times are read in it, pages show it.
     pub time_zone: String,
 }
@@ -52,6 +65,7 @@ pub struct SiteSettings {
 impl Default for SiteSettings {
     fn default() -> Self {
         Self {
+            name: String::new(),
             time_zone: "UTC".into(),
         }
     }
@@ -131,12 +145,21 @@ impl Config {
                 "database.url must begin with postgres:// or sqlite://, or be empty".into(),
             );
         }
+        let name = &self.site.name;
+        if name.chars().count() > SITE_NAME_CHARS_MAX || name.chars().any(char::is_control) {
+            return Err(format!(
+                "site.name is {name:?}, must have at most {SITE_NAME_CHARS_MAX} characters"
+            ));
+        }
         self.dicom.check().map_err(|e| format!("dicom.{e}"))?;
         self.intake.check()?;
         self.analysis.check()?;
         self.triage.check()?;
         self.worklist.check()?;
-        self.web.check()
+        self.web.check()?;
+        self.alerts.check()?;
+        self.smtp.check(!self.alerts.destinations.is_empty())?;
+        self.outbox.check()
     }
 
     /// The database's URL, `None` for SQLite in the data folder.
@@ -196,6 +219,10 @@ mod tests {
         check_fails(
             "[worklist]\nclaim_idle_minutes = 0",
             &["worklist.claim_idle_minutes", "0"],
+        );
+        check_fails(
+            "[site]\nname = \"a name that no pager has room for\"",
+            &["site.name"],
         );
         check_fails("[database]\nurl = \"mysql://x\"", &["database.url"]);
     }

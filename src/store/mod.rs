@@ -4,7 +4,9 @@
 //! never waits for ourselves) and separate readers; PostgreSQL uses one pool for both.
 
 pub mod accounts;
+pub mod alerts;
 pub mod arrivals;
+pub mod deliveries;
 pub mod entity;
 pub mod feedback;
 pub mod files;
@@ -13,6 +15,7 @@ pub mod jobs;
 #[path = "../../migrations/mod.rs"]
 pub mod migrations;
 pub mod orders;
+pub mod outbox;
 pub mod overview;
 pub mod ranks;
 pub mod reading;

@@ -6,7 +6,8 @@ use sea_orm::{
 };
 
 use super::entity::study;
-use super::{Store, StoreError};
+use super::{Store, StoreError, alerts};
+use crate::alerts::policy::Policy;
 use crate::triage::{Band, Evidence, OrderPriority, TriageSettings, rank};
 
 /// Settings of the ranking together with the version they are kept under.
@@ -16,6 +17,8 @@ pub struct Ranker {
     pub settings: TriageSettings,
     /// Their row in `settings_version`.
     pub version: i64,
+    /// Which ranks alert, and whom: an alert is written with the rank that causes it.
+    pub alerts: Policy,
 }
 
 /// The part of a study that ranking and analysis change.
@@ -115,6 +118,7 @@ async fn update(
 ) -> Result<(), StoreError> {
     let arrived_at = study.arrived_at;
     let highest = Band::parse(&study.highest_band).unwrap_or(Band::Pending);
+    let (study_id, open) = (study.id, study.reading == "open");
     let mut row = study.into_active_model();
     row.state = Set(standing.state);
     row.not_analysed_reason = Set(standing.not_analysed_reason);
@@ -122,20 +126,26 @@ async fn update(
     row.volumetry_reason = Set(standing.volumetry_reason);
     row.looked_at = Set(standing.looked_at);
     row.screened_at = Set(standing.screened_at);
-    place(&mut row, &standing.evidence, arrived_at, highest, ranker);
+    let reached = place(&mut row, &standing.evidence, arrived_at, highest, ranker);
     row.changed_at = Set(now_ms);
     row.update(tx).await?;
+    // Priors are kept, not listed and not alerted.
+    if open && ranker.alerts.raises(highest, reached, now_ms) {
+        // Boxed: it is rare, and would make every change of a rank as large as itself.
+        Box::pin(alerts::raise(tx, study_id, reached, &ranker.alerts, now_ms)).await?;
+    }
     Ok(())
 }
 
-/// Writes the columns that follow from the evidence.
+/// Writes the columns that follow from the evidence; gives the highest band reached so far.
+/// A partial volume raises none, so that the same band on the whole one alerts.
 pub(super) fn place(
     row: &mut study::ActiveModel,
     evidence: &Evidence,
     arrived_at: i64,
     highest: Band,
     ranker: &Ranker,
-) {
+) -> Band {
     let ranking = rank(evidence, &ranker.settings);
     row.order_priority = Set(evidence.order.as_str().to_owned());
     row.evidence_json = Set(serde_json::to_string(evidence).unwrap_or_default());
@@ -144,6 +154,12 @@ pub(super) fn place(
     row.head_start_ms = Set(ranking.head_start_ms);
     row.effective_arrival_ms = Set(arrived_at - ranking.head_start_ms);
     row.band = Set(ranking.band.as_str().to_owned());
-    row.highest_band = Set(ranking.band.max(highest).as_str().to_owned());
+    let reached = if evidence.partial {
+        highest
+    } else {
+        ranking.band.max(highest)
+    };
+    row.highest_band = Set(reached.as_str().to_owned());
     row.p_abnormal = Set(ranking.p_abnormal);
+    reached
 }

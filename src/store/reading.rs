@@ -12,7 +12,7 @@ use sea_orm::{
 
 use super::entity::{claim, reading_event, study};
 use super::worklist::{ORDER, as_u64, conditions};
-use super::{Store, StoreError};
+use super::{Store, StoreError, alerts};
 use crate::clock::rfc3339;
 use crate::worklist::{Acting, Assignment, Claim, ReadingEvent, WorklistQuery};
 
@@ -133,7 +133,11 @@ impl Locked {
         ];
         let upsert =
             sea_orm::Statement::from_sql_and_values(self.tx.get_database_backend(), sql, values);
-        Ok(self.tx.execute_raw(upsert).await?.rows_affected() == 1)
+        let taken = self.tx.execute_raw(upsert).await?.rows_affected() == 1;
+        if taken {
+            alerts::answered(&self.tx, self.study.id, reader, acting.now_ms).await?;
+        }
+        Ok(taken)
     }
 
     /// Keeps the claim of a reader who is at work on it.

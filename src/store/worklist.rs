@@ -140,7 +140,7 @@ impl Store {
             findings,
             history: self.history_of(study.id).await?,
             feedback: self.feedback_of(study.id).await?,
-            deliveries: Vec::new(),
+            deliveries: self.deliveries_of(study_uid).await?,
         }))
     }
 

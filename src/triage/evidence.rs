@@ -84,4 +84,7 @@ pub struct Evidence {
     pub findings: Vec<Finding>,
     /// Minutes by the site's own rules, with their text; never negative.
     pub site_rules: Vec<(String, f64)>,
+    /// It rests on a volume of which slices are missing, as far as is known: ranked, but not alerted.
+    #[serde(default)]
+    pub partial: bool,
 }

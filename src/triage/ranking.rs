@@ -328,6 +328,7 @@ mod tests {
                     prevalence_train: 0.5,
                 }),
                 not_analysed: None,
+                partial: false,
                 findings: findings
                     .into_iter()
                     .map(|(g, minutes, critical)| Finding {

@@ -1,6 +1,6 @@
 //! What other parts of the server tell the web side about themselves.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::clock::UnixMillis;
@@ -10,6 +10,8 @@ use crate::clock::UnixMillis;
 pub struct Health {
     /// When a worker last said that it is alive; 0 for never.
     pub last_worker_beat_ms: Arc<AtomicI64>,
+    /// Destinations that messages do not reach: shown as a banner, as the last channel may be among them.
+    pub failing_destinations: Arc<AtomicU64>,
     not_ready: Arc<RwLock<Option<String>>>,
 }
 
@@ -17,6 +19,7 @@ impl Default for Health {
     fn default() -> Self {
         Self {
             last_worker_beat_ms: Arc::new(AtomicI64::new(0)),
+            failing_destinations: Arc::new(AtomicU64::new(0)),
             not_ready: Arc::new(RwLock::new(Some("starting".to_owned()))),
         }
     }

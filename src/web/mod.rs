@@ -4,9 +4,11 @@
 //! handler runs. Handlers ask the store, `view` turns answers into words, templates escape them.
 //! Pages work without JavaScript; with it, the list follows the news without losing the reader's place.
 
+mod acknowledge;
 mod answer;
 mod api;
 mod assets;
+mod deliveries;
 mod gate;
 mod health;
 mod intake;
@@ -37,6 +39,7 @@ pub use health::Health;
 pub use routes::{Access, Rule, rules};
 pub use settings::WebSettings;
 
+use crate::alerts::Alerts;
 use crate::clock::SharedClock;
 use crate::store::Store;
 use crate::store::ranks::Ranker;
@@ -65,6 +68,8 @@ pub struct WebState {
     pub ranker: Arc<Ranker>,
     /// Whether the server is ready and its workers alive.
     pub health: Health,
+    /// Who is told of what, and how links are checked.
+    pub alerts: Arc<Alerts>,
     throttle: Arc<Throttle>,
     listeners: Arc<Semaphore>,
     stop: CancellationToken,
@@ -73,6 +78,10 @@ pub struct WebState {
 impl WebState {
     /// Puts the parts together.
     #[must_use]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each part once, named where it is called"
+    )]
     pub fn new(
         store: Store,
         news: NewsDesk,
@@ -81,6 +90,7 @@ impl WebState {
         data: PathBuf,
         ranker: Arc<Ranker>,
         health: Health,
+        alerts: Arc<Alerts>,
     ) -> Self {
         Self {
             throttle: Arc::new(Throttle::default()),
@@ -93,6 +103,7 @@ impl WebState {
             data,
             ranker,
             health,
+            alerts,
         }
     }
 

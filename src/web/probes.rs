@@ -75,6 +75,10 @@ pub(super) async fn metrics(state: web::Data<WebState>) -> Result<HttpResponse, 
         "firstread_jobs_waiting {}",
         state.store.queued_jobs().await?
     );
+    gauge(&mut text, "firstread_deliveries", "Deliveries by state.");
+    for (name, n) in state.store.deliveries_by_state().await? {
+        let _ = writeln!(text, "firstread_deliveries{{state=\"{name}\"}} {n}");
+    }
     gauge(
         &mut text,
         "firstread_quarantined_objects",

@@ -3,7 +3,10 @@
 use actix_web::http::Method;
 use actix_web::{Route, web};
 
-use super::{api, assets, intake, live, login, probes, reading, reading_api, study, worklist};
+use super::{
+    acknowledge, api, assets, deliveries, intake, live, login, probes, reading, reading_api, study,
+    worklist,
+};
 use crate::store::accounts::Role;
 
 /// Who may use a route, and how they show who they are.
@@ -35,12 +38,16 @@ const READING: &[Role] = &[Role::Reader, Role::Admin, Role::Auditor];
 const WORKING: &[Role] = &Role::READERS;
 /// Those who may see what arrived.
 const DOOR: &[Role] = &[Role::Technologist, Role::Reader, Role::Admin, Role::Auditor];
+/// Those who may see what was delivered.
+const DELIVERIES: &[Role] = &[Role::Admin, Role::Auditor];
+/// Those who may change what is delivered.
+const ADMIN: &[Role] = &[Role::Admin];
 /// Programs that may read the list.
 const READING_API: &[Role] = &[Role::Reader, Role::Admin, Role::Auditor, Role::Integration];
 /// Programs that may change order priorities.
 const ORDERS_API: &[Role] = &[Role::Integration];
 
-static RULES: [Rule; 32] = [
+static RULES: [Rule; 37] = [
     get("/", Access::Page(EVERYONE), || web::get().to(login::home)),
     get("/login", Access::Public, || web::get().to(login::form)),
     post("/login", Access::Public, || web::post().to(login::submit)),
@@ -90,6 +97,22 @@ static RULES: [Rule; 32] = [
     ),
     get("/intake", Access::Page(DOOR), || {
         web::get().to(intake::page)
+    }),
+    get("/deliveries", Access::Page(DELIVERIES), || {
+        web::get().to(deliveries::page)
+    }),
+    post("/deliveries/{id}", Access::Page(ADMIN), || {
+        web::post().to(deliveries::steer)
+    }),
+    post("/destinations/{name}", Access::Page(ADMIN), || {
+        web::post().to(deliveries::destination_action)
+    }),
+    // The link itself is the proof; the page says nothing about patients.
+    get("/a/{token}", Access::Public, || {
+        web::get().to(acknowledge::page)
+    }),
+    post("/a/{token}", Access::Public, || {
+        web::post().to(acknowledge::submit)
     }),
     get("/static/{name}", Access::Public, || {
         web::get().to(assets::file)

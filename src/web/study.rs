@@ -15,10 +15,12 @@ use super::reading::COMMENT_CHARS_MAX;
 use super::view::{Frame, Row};
 use super::words;
 use super::worklist::parameters;
+use crate::alerts::links::short_code;
 use crate::store::feedback::takes_feedback;
 use crate::store::files::is_uid;
 use crate::worklist::{
-    FeedbackEntry, ScreeningDetail, SeriesDetail, StudyDetail, Verdict, VolumeDetail,
+    DeliveryDetail, FeedbackEntry, ScreeningDetail, SeriesDetail, StudyDetail, Verdict,
+    VolumeDetail,
 };
 
 /// Largest picture that is handed out.
@@ -60,6 +62,9 @@ struct StudyPage {
     no_norms: Option<String>,
     series: Vec<SeriesDetail>,
     screenings: Vec<Ran>,
+    deliveries: Vec<Told>,
+    /// What messages call this study.
+    code: String,
     kept_aside: Vec<Aside>,
     viewer: Option<String>,
     /// open, read or prior.
@@ -116,6 +121,16 @@ struct Volume {
     x: String,
     far: bool,
     no_norm: Option<String>,
+}
+
+/// Who was told of this study.
+struct Told {
+    at: String,
+    destination: String,
+    band: &'static str,
+    state: String,
+    said: String,
+    acknowledged: String,
 }
 
 /// What ran on a series.
@@ -190,6 +205,12 @@ pub(super) async fn page(
             .map(|s| ran(s, &study.series, &state))
             .collect(),
         series: study.series,
+        deliveries: study
+            .deliveries
+            .into_iter()
+            .map(|d| told(d, &state))
+            .collect(),
+        code: short_code(&row.study_uid),
         kept_aside: aside.into_iter().map(|o| Aside::new(o, &state)).collect(),
         viewer: viewer(&state, &row),
         row,
@@ -360,6 +381,32 @@ fn ran(s: &ScreeningDetail, series: &[SeriesDetail], state: &WebState) -> Ran {
         provider: s.provider.clone(),
         at: words::exact_time(words::millis(&s.created_at), state.settings.time_zone),
         timings: timings.unwrap_or_default(),
+    }
+}
+
+fn told(d: DeliveryDetail, state: &WebState) -> Told {
+    let zone = state.settings.time_zone;
+    let at = |rfc3339: &str| words::exact_time(words::millis(rfc3339), zone);
+    let acknowledged = d.acknowledged_at.as_deref().map(|moment| {
+        let by = d.acknowledged_by.as_deref().unwrap_or("someone");
+        format!("{} by {by}", at(moment))
+    });
+    let settled = d.settled_at.as_deref().map(at).unwrap_or_default();
+    Told {
+        at: at(&d.created_at),
+        destination: d.destination,
+        band: d.band.map_or("", words::band),
+        state: match d.state.as_str() {
+            "delivered" => format!("Delivered {settled}"),
+            "dead" => format!("Given up {settled}"),
+            "skipped" => format!("Skipped {settled}"),
+            _ => format!(
+                "Waits, {}",
+                words::counted(d.attempts.unsigned_abs(), "attempt")
+            ),
+        },
+        said: d.said.unwrap_or_default(),
+        acknowledged: acknowledged.unwrap_or_default(),
     }
 }
 

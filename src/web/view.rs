@@ -1,5 +1,7 @@
 //! What every page shows around its content, and a row of the list in words.
 
+use std::sync::atomic::Ordering;
+
 use super::WebState;
 use super::assets;
 use super::gate::Visitor;
@@ -10,7 +12,7 @@ use crate::worklist::WorklistItem;
 /// The frame of a page: title, who is signed in, warnings.
 pub(super) struct Frame {
     pub title: String,
-    /// Which entry of the navigation is this page: `worklist`, `intake` or none.
+    /// Which entry of the navigation is this page: `worklist`, `intake`, `deliveries` or none.
     pub here: &'static str,
     pub visitor: Option<Signed>,
     /// Said above everything else.
@@ -30,6 +32,8 @@ pub(super) struct Signed {
     pub may_read: bool,
     /// Claims, reads, says what they think.
     pub may_work: bool,
+    /// Whether the page of deliveries is for this role.
+    pub may_see_deliveries: bool,
 }
 
 impl Frame {
@@ -48,7 +52,7 @@ impl Frame {
 
     /// A page of a signed-in person.
     pub fn new(title: &str, here: &'static str, visitor: &Visitor, state: &WebState) -> Self {
-        use crate::store::accounts::Role::{Integration, Technologist};
+        use crate::store::accounts::Role::{Admin, Auditor, Integration, Technologist};
         Self {
             here,
             visitor: Some(Signed {
@@ -57,8 +61,9 @@ impl Frame {
                 csrf: visitor.csrf.clone(),
                 may_read: !matches!(visitor.user.role, Technologist | Integration),
                 may_work: visitor.may_work(),
+                may_see_deliveries: matches!(visitor.user.role, Admin | Auditor),
             }),
-            banner: workers_stopped(state),
+            banner: banner(state),
             ..Self::bare(title)
         }
     }
@@ -69,6 +74,25 @@ impl Frame {
     pub fn may_work(&self) -> bool {
         self.visitor.as_ref().is_some_and(|v| v.may_work)
     }
+}
+
+fn banner(state: &WebState) -> Option<String> {
+    let said: Vec<String> = [workers_stopped(state), alerts_fail(state)]
+        .into_iter()
+        .flatten()
+        .collect();
+    (!said.is_empty()).then(|| said.join(" "))
+}
+
+/// That a channel fails is itself an alarm: those who wait for its messages would never know.
+fn alerts_fail(state: &WebState) -> Option<String> {
+    let n = state.health.failing_destinations.load(Ordering::Relaxed);
+    (n > 0).then(|| {
+        let places = words::counted(n, "destination");
+        format!(
+            "Alerts do not reach {places}: watch the list. Administrators see which under Deliveries."
+        )
+    })
 }
 
 fn workers_stopped(state: &WebState) -> Option<String> {

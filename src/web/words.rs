@@ -5,9 +5,8 @@ use chrono_tz::Tz;
 
 use crate::clock::UnixMillis;
 use crate::triage::{Band, Reason};
+pub(super) use crate::worklist::waiting;
 use crate::worklist::{ReadingEvent, WorklistItem};
-
-const MINUTE_MS: i64 = 60_000;
 
 /// What a band is called on pages. A study that stands out in nothing is "not flagged":
 /// that is all that a screening network can say.
@@ -27,16 +26,6 @@ pub(super) fn priority(priority: &str) -> Option<&'static str> {
         "stat" => Some("STAT"),
         "asap" => Some("ASAP"),
         _ => None,
-    }
-}
-
-/// "4 min", "1 h 05 min", "2 d 3 h". The page's script says it in the same words.
-pub(super) fn waiting(ms: i64) -> String {
-    let minutes = (ms / MINUTE_MS).max(0);
-    match minutes {
-        0..60 => format!("{minutes} min"),
-        60..1440 => format!("{} h {:02} min", minutes / 60, minutes % 60),
-        _ => format!("{} d {} h", minutes / 1440, minutes % 1440 / 60),
     }
 }
 
@@ -258,6 +247,8 @@ pub(super) fn percentile(percentile: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const MINUTE_MS: i64 = 60_000;
 
     fn reason(code: &str, text: &str, minutes: f64) -> Reason {
         Reason {

@@ -135,8 +135,35 @@ pub struct StudyDetail {
     pub history: Vec<ReadingEvent>,
     /// What readers think of its findings, newest first.
     pub feedback: Vec<FeedbackEntry>,
-    /// Results sent out; empty until the outbox has something to send.
-    pub deliveries: Vec<serde_json::Value>,
+    /// What was told of it, to whom, and how far that went; oldest first.
+    pub deliveries: Vec<DeliveryDetail>,
+}
+
+/// Something that is told of a study to one destination.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DeliveryDetail {
+    /// Key.
+    pub id: i64,
+    /// alert.
+    pub kind: String,
+    /// To whom, by its name in the settings.
+    pub destination: String,
+    /// The band that the study rose to.
+    pub band: Option<Band>,
+    /// waiting, sending, delivered, dead or skipped.
+    pub state: String,
+    /// Attempts begun.
+    pub attempts: i64,
+    /// What came of the last attempt, or why it was skipped.
+    pub said: Option<String>,
+    /// When it was written, RFC 3339.
+    pub created_at: String,
+    /// When it was delivered, given up or skipped.
+    pub settled_at: Option<String>,
+    /// When someone acknowledged the alert.
+    pub acknowledged_at: Option<String>,
+    /// Who did.
+    pub acknowledged_by: Option<String>,
 }
 
 /// A series of a study.
@@ -201,6 +228,17 @@ pub struct VolumeDetail {
     pub percentile: Option<f64>,
     /// Why there is no z.
     pub no_norm: Option<String>,
+}
+
+/// "4 min", "1 h 05 min", "2 d 3 h". The page's script says it in the same words.
+#[must_use]
+pub fn waiting(ms: i64) -> String {
+    let minutes = (ms / 60_000).max(0);
+    match minutes {
+        0..60 => format!("{minutes} min"),
+        60..1440 => format!("{} h {:02} min", minutes / 60, minutes % 60),
+        _ => format!("{} d {} h", minutes / 1440, minutes % 1440 / 60),
+    }
 }
 
 /// A DICOM person name (PS3.5 6.2.1.1) as a person would write it: `Family, Given Middle`,

@@ -151,6 +151,7 @@ pub struct TestServer {
     pub token: String,
     url: String,
     child: Child,
+    settings: Vec<(String, String)>,
     _folder: Option<tempfile::TempDir>,
     client: reqwest::Client,
 }
@@ -158,16 +159,25 @@ pub struct TestServer {
 impl TestServer {
     /// Starts on a fresh data folder and database.
     pub fn start(database: &Database) -> Self {
+        Self::start_with(database, &[])
+    }
+
+    /// Starts on a fresh data folder and database, with settings as the environment gives them.
+    pub fn start_with(database: &Database, settings: &[(String, String)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = database.fresh_url();
-        let mut server = Self::start_in(folder.path(), &url);
+        let mut server = Self::start_so(folder.path(), &url, settings);
         server._folder = Some(folder);
         server
     }
 
     /// Starts on what an earlier server left.
     pub fn start_in(data: &Path, url: &str) -> Self {
-        let (child, http, dicom) = spawn(data, url);
+        Self::start_so(data, url, &[])
+    }
+
+    fn start_so(data: &Path, url: &str, settings: &[(String, String)]) -> Self {
+        let (child, http, dicom) = spawn(data, url, settings);
         let mut server = Self {
             data: data.to_path_buf(),
             http,
@@ -175,6 +185,7 @@ impl TestServer {
             token: String::new(),
             url: url.to_owned(),
             child,
+            settings: settings.to_vec(),
             _folder: None,
             client: reqwest::Client::new(),
         };
@@ -186,7 +197,7 @@ impl TestServer {
     pub fn kill_and_restart(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        let (child, http, dicom) = spawn(&self.data, &self.url);
+        let (child, http, dicom) = spawn(&self.data, &self.url, &self.settings);
         self.child = child;
         self.http = http;
         self.dicom = dicom;
@@ -339,7 +350,7 @@ fn storescu_profile() -> PathBuf {
     path
 }
 
-fn spawn(data: &Path, url: &str) -> (Child, SocketAddr, SocketAddr) {
+fn spawn(data: &Path, url: &str, settings: &[(String, String)]) -> (Child, SocketAddr, SocketAddr) {
     let log = std::fs::File::options()
         .create(true)
         .append(true)
@@ -357,6 +368,7 @@ fn spawn(data: &Path, url: &str) -> (Child, SocketAddr, SocketAddr) {
         .arg(data)
         .env("FIRSTREAD_DATABASE__URL", url)
         .env("FIRSTREAD_ADMIN_PASSWORD", "a long test password")
+        .envs(settings.iter().cloned())
         .envs(
             std::env::var("FIRSTREAD_ONNXRUNTIME").map(|p| ("FIRSTREAD_ANALYSIS__ONNXRUNTIME", p)),
         )

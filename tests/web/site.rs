@@ -5,12 +5,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use firstread::alerts::{AlertSettings, Alerts, ChannelKind, DestinationSettings, StepSettings};
 use firstread::clock::{Clock, ManualClock};
 use firstread::store::Store;
 use firstread::store::accounts::Role;
 use firstread::store::entity::{instance, quarantine, screening, series, study};
-use firstread::store::ranks::Ranker;
-use firstread::triage::{Band, Ranking, Reason, TriageSettings};
+use firstread::store::ranks::{Ranker, Standing};
+use firstread::triage::{Band, Evidence, Finding, Ranking, Reason, Screening, TriageSettings};
 use firstread::web::{self, Health, WebSettings, WebState};
 use firstread::worklist::NewsDesk;
 use reqwest::{Client, Response, StatusCode, redirect::Policy};
@@ -31,6 +32,8 @@ pub struct Site {
     pub news: NewsDesk,
     pub health: Health,
     pub clock: Arc<ManualClock>,
+    pub alerts: Arc<Alerts>,
+    pub ranker: Arc<Ranker>,
     pub data: tempfile::TempDir,
     db: DatabaseConnection,
     stop: CancellationToken,
@@ -59,17 +62,21 @@ impl Site {
         let clock = Arc::new(ManualClock::at(NOON_MS));
         let (news, health) = (NewsDesk::default(), Health::default());
         health.worker_beat(NOON_MS);
+        let alerts = Arc::new(alerts(data.path()));
+        let ranker = Arc::new(Ranker {
+            settings: TriageSettings::default(),
+            version: 1,
+            alerts: alerts.policy.clone(),
+        });
         let state = WebState::new(
             store.clone(),
             news.clone(),
             clock.clone(),
             settings,
             data.path().to_path_buf(),
-            Arc::new(Ranker {
-                settings: TriageSettings::default(),
-                version: 1,
-            }),
+            ranker.clone(),
             health.clone(),
+            alerts.clone(),
         );
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
@@ -81,6 +88,8 @@ impl Site {
             news,
             health,
             clock,
+            alerts,
+            ranker,
             data,
             db,
             stop,
@@ -226,6 +235,25 @@ impl Site {
         row.insert(&self.db).await.unwrap();
     }
 
+    /// Screening finds so much in a study that it is urgent, or more so critical.
+    pub async fn flag(&self, study: &study::Model, critical: bool) {
+        let now_ms = self.clock.now_ms();
+        let flagged = |standing: &mut Standing| flag(&mut standing.evidence, critical);
+        let changed = self
+            .store
+            .change_standing(study.id, &self.ranker, now_ms, flagged);
+        changed.await.unwrap();
+    }
+
+    pub async fn set_reading(&self, study: &study::Model, reading: &str) {
+        let row = study::ActiveModel {
+            id: Set(study.id),
+            reading: Set(reading.into()),
+            ..Default::default()
+        };
+        row.update(&self.db).await.unwrap();
+    }
+
     pub fn picture(&self, study_uid: &str, name: &str, bytes: &[u8]) {
         let folder = self.data.path().join("pictures").join(study_uid);
         let folder = folder.join(format!("{study_uid}.1"));
@@ -238,6 +266,47 @@ impl Drop for Site {
     fn drop(&mut self) {
         self.stop.cancel();
     }
+}
+
+/// Evidence that makes a study urgent, or critical.
+pub fn flag(evidence: &mut Evidence, critical: bool) {
+    evidence.screening = Some(Screening {
+        p_calibrated: 0.999_99,
+        prevalence_train: 0.1,
+    });
+    evidence.findings = vec![Finding {
+        code: "x".into(),
+        group: "x".into(),
+        text: "a region differs".into(),
+        minutes: 1.0,
+        critical,
+    }];
+}
+
+/// The reading room at once, the pager when nobody acknowledged for ten minutes.
+fn alerts(data: &Path) -> Alerts {
+    let destination = |name: &str, channel| DestinationSettings {
+        name: name.into(),
+        channel,
+        to: format!("{name}@hospital.example"),
+    };
+    let step = |after_minutes, to: &str| StepSettings {
+        after_minutes,
+        to: vec![to.into()],
+    };
+    let settings = AlertSettings {
+        bands: vec![Band::Urgent, Band::Critical],
+        base_url: "https://firstread.hospital.example".into(),
+        destinations: vec![
+            destination("room", ChannelKind::Mail),
+            destination("pager", ChannelKind::Pager),
+        ],
+        steps: vec![step(0, "room"), step(10, "pager")],
+        ..AlertSettings::default()
+    };
+    settings.check().unwrap();
+    let policy = settings.policy(chrono_tz::UTC);
+    Alerts::new(&settings, policy, "North", data).unwrap()
 }
 
 pub fn uid(n: u32) -> String {

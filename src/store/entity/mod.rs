@@ -6,8 +6,11 @@
     reason = "columns are documented where the schema is"
 )]
 
+pub mod alert;
 pub mod api_token;
 pub mod claim;
+pub mod delivery;
+pub mod destination;
 pub mod feedback;
 pub mod idempotency;
 pub mod imaging_order;

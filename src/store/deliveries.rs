@@ -1,0 +1,283 @@
+//! Deliveries as people see and steer them: queue, dead letters, health of destinations.
+
+use sea_orm::sea_query::Expr;
+use sea_orm::{
+    ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect, Value,
+};
+
+use super::entity::{delivery, destination};
+use super::outbox::{NewDelivery, TEST, enqueue, progress, write};
+use super::{Store, StoreError};
+use crate::clock::{UnixMillis, rfc3339};
+use crate::outbox::machine::{Order, steer};
+use crate::triage::Band;
+use crate::worklist::DeliveryDetail;
+
+/// A destination and how delivering to it goes.
+#[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
+pub struct DestinationHealth {
+    /// As in the settings.
+    pub name: String,
+    /// Since when nothing is sent to it.
+    pub paused_at: Option<UnixMillis>,
+    /// Who paused it.
+    pub paused_by: Option<String>,
+    /// When it last took something.
+    pub delivered_at: Option<UnixMillis>,
+    /// When an attempt last failed.
+    pub failed_at: Option<UnixMillis>,
+    /// Attempts that failed since the last that succeeded.
+    pub failures: i64,
+    /// What the last failed attempt came to.
+    pub last_error: Option<String>,
+    /// Deliveries that wait or are being sent.
+    pub waiting: i64,
+    /// Deliveries given up, that nobody has resent or skipped.
+    pub dead: i64,
+}
+
+/// A delivery, with what it is about.
+#[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
+pub struct DeliveryRow {
+    /// Key.
+    pub id: i64,
+    /// To whom.
+    pub destination: String,
+    /// alert or test.
+    pub kind: String,
+    /// waiting, sending, delivered, dead or skipped.
+    pub state: String,
+    /// Attempts begun.
+    pub attempts: i64,
+    /// When it is tried next.
+    pub due_at: UnixMillis,
+    /// What came of the last attempt, or why it was skipped.
+    pub said: Option<String>,
+    /// When it was written.
+    pub created_at: UnixMillis,
+    /// When it was delivered, given up or skipped.
+    pub settled_at: Option<UnixMillis>,
+    /// Others that its message says too.
+    pub carries: i64,
+    /// The band that the study rose to.
+    pub band: Option<String>,
+    /// (0020,000D)
+    pub study_uid: Option<String>,
+    /// When someone acknowledged the alert.
+    pub acknowledged_at: Option<UnixMillis>,
+    /// Who did.
+    pub acknowledged_by: Option<String>,
+}
+
+impl DeliveryRow {
+    /// The band, where it is about one.
+    #[must_use]
+    pub fn band(&self) -> Option<Band> {
+        self.band.as_deref().and_then(Band::parse)
+    }
+}
+
+/// A delivery with its alert and study.
+const ROWS: &str = "SELECT d.id, d.destination, d.kind, d.state, d.attempts, d.due_at, d.said, \
+     d.created_at, d.settled_at, a.band, a.acknowledged_at, a.acknowledged_by, s.study_uid, \
+     (SELECT COUNT(*) FROM delivery c WHERE c.carried_by = d.id) AS carries \
+     FROM delivery d LEFT JOIN alert a ON a.id = d.alert_id LEFT JOIN study s ON s.id = a.study_id";
+
+impl Store {
+    /// All destinations that were ever served, in the order of their names.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn destinations(&self) -> Result<Vec<DestinationHealth>, StoreError> {
+        let count = |states: &str| {
+            format!(
+                "(SELECT COUNT(*) FROM delivery q WHERE q.destination = d.name \
+                 AND q.carried_by IS NULL AND q.state IN ({states}))"
+            )
+        };
+        let sql = format!(
+            "SELECT d.name, d.paused_at, d.paused_by, d.delivered_at, d.failed_at, d.failures, \
+             d.last_error, {} AS waiting, {} AS dead FROM destination d ORDER BY d.name",
+            count("'waiting', 'sending'"),
+            count("'dead'"),
+        );
+        DestinationHealth::find_by_statement(self.statement(&sql, vec![]))
+            .all(self.read())
+            .await
+    }
+
+    /// What waits, is being sent or was given up, oldest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn open_deliveries(&self, limit: u64) -> Result<Vec<DeliveryRow>, StoreError> {
+        let tail = "WHERE d.carried_by IS NULL AND d.state IN ('waiting', 'sending', 'dead') \
+                    ORDER BY d.id LIMIT $1";
+        self.delivery_rows(tail, as_value(limit)).await
+    }
+
+    /// What was delivered or skipped, last first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn settled_deliveries(&self, limit: u64) -> Result<Vec<DeliveryRow>, StoreError> {
+        let tail = "WHERE d.carried_by IS NULL AND d.state IN ('delivered', 'skipped') \
+                    ORDER BY d.settled_at DESC, d.id DESC LIMIT $1";
+        self.delivery_rows(tail, as_value(limit)).await
+    }
+
+    /// What was told of a study, oldest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn deliveries_of(&self, study_uid: &str) -> Result<Vec<DeliveryDetail>, StoreError> {
+        let tail = "WHERE s.study_uid = $1 ORDER BY d.id";
+        let rows = self.delivery_rows(tail, study_uid.into()).await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| DeliveryDetail {
+                id: row.id,
+                band: row.band(),
+                destination: row.destination,
+                kind: row.kind,
+                state: row.state,
+                attempts: row.attempts,
+                said: row.said,
+                created_at: rfc3339(row.created_at),
+                settled_at: row.settled_at.map(rfc3339),
+                acknowledged_at: row.acknowledged_at.map(rfc3339),
+                acknowledged_by: row.acknowledged_by,
+            })
+            .collect())
+    }
+
+    async fn delivery_rows(
+        &self,
+        tail: &str,
+        value: Value,
+    ) -> Result<Vec<DeliveryRow>, StoreError> {
+        let sql = format!("{ROWS} {tail}");
+        DeliveryRow::find_by_statement(self.statement(&sql, vec![value]))
+            .all(self.read())
+            .await
+    }
+
+    /// How many deliveries stand in which state.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn deliveries_by_state(&self) -> Result<Vec<(String, i64)>, StoreError> {
+        delivery::Entity::find()
+            .select_only()
+            .column(delivery::Column::State)
+            .column_as(delivery::Column::Id.count(), "n")
+            .group_by(delivery::Column::State)
+            .order_by_asc(delivery::Column::State)
+            .into_tuple()
+            .all(self.read())
+            .await
+    }
+
+    /// Destinations that have not taken something for a while: the last attempts failed, or
+    /// something was given up.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn failing_destinations(&self) -> Result<Vec<String>, StoreError> {
+        let all = self.destinations().await?;
+        let failing = all.into_iter().filter(DestinationHealth::fails);
+        Ok(failing.map(|d| d.name).collect())
+    }
+
+    /// Sends a delivery now, or takes it out of the queue. `false` where it does not stand so
+    /// that this can be done.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn steer_delivery(
+        &self,
+        id: i64,
+        order: &Order,
+        now_ms: UnixMillis,
+    ) -> Result<bool, StoreError> {
+        let tx = self.begin().await?;
+        let row = delivery::Entity::find_by_id(id)
+            .filter(delivery::Column::CarriedBy.is_null())
+            .lock_exclusive()
+            .one(&tx)
+            .await?;
+        let Some(row) = row else {
+            return Ok(false);
+        };
+        let Some(is) = steer(&progress(&row), order, now_ms) else {
+            return Ok(false);
+        };
+        write(&tx, row, &is).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// Stops sending to a destination, or goes on; what is written meanwhile waits.
+    /// `false` where there is no such destination.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn pause_destination(
+        &self,
+        name: &str,
+        by: Option<&str>,
+        now_ms: UnixMillis,
+    ) -> Result<bool, StoreError> {
+        let tx = self.begin().await?;
+        let done = destination::Entity::update_many()
+            .col_expr(
+                destination::Column::PausedAt,
+                Expr::value(by.map(|_| now_ms)),
+            )
+            .col_expr(destination::Column::PausedBy, Expr::value(by))
+            .filter(destination::Column::Name.eq(name))
+            .exec(&tx)
+            .await?;
+        tx.commit().await?;
+        Ok(done.rows_affected > 0)
+    }
+
+    /// Asks for a test message. `false` where there is no such destination.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn send_test(&self, name: &str, now_ms: UnixMillis) -> Result<bool, StoreError> {
+        let tx = self.begin().await?;
+        let known = destination::Entity::find()
+            .filter(destination::Column::Name.eq(name))
+            .one(&tx)
+            .await?;
+        let Some(known) = known else {
+            return Ok(false);
+        };
+        let new = NewDelivery {
+            destination: &known.name,
+            kind: TEST,
+            alert_id: None,
+            step: None,
+        };
+        enqueue(&tx, new, now_ms).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+}
+
+impl DestinationHealth {
+    /// Attempts that fail in a row before a destination counts as failing: one may be chance.
+    const FAILURES_SHOWN: i64 = 2;
+
+    /// Whether a message does not get through. What is not in use any more does not count.
+    #[must_use]
+    pub fn fails(&self) -> bool {
+        self.dead > 0 || self.waiting > 0 && self.failures >= Self::FAILURES_SHOWN
+    }
+}
+
+fn as_value(n: u64) -> Value {
+    i64::try_from(n).unwrap_or(i64::MAX).into()
+}

@@ -1,0 +1,22 @@
+//! What is told reaches its destination: the outbox on both databases, alerts through a real mail server.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::duration_suboptimal_units,
+    reason = "a test fails where it stands"
+)]
+
+mod common;
+
+#[path = "outbox/alerting.rs"]
+mod alerting;
+#[path = "outbox/mail.rs"]
+mod mail;
+#[path = "outbox/queue.rs"]
+mod queue;
+#[path = "outbox/sending.rs"]
+mod sending;
+#[path = "outbox/server.rs"]
+mod server;
+#[path = "web/site.rs"]
+mod site;
