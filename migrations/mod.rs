@@ -29,6 +29,18 @@ impl MigratorTrait for Migrator {
                 name: "m20261124_000003_open_by_band",
                 up: include_str!("m20261124_000003_open_by_band.sql"),
             }),
+            Box::new(SqlStep {
+                name: "m20261126_000030_settings_in_force",
+                up: include_str!("m20261126_000030_settings_in_force.sql"),
+            }),
+            Box::new(SqlStep {
+                name: "m20261126_000031_list_filters",
+                up: include_str!("m20261126_000031_list_filters.sql"),
+            }),
+            Box::new(SqlStep {
+                name: "m20261126_000032_audit",
+                up: include_str!("m20261126_000032_audit.sql"),
+            }),
         ]
     }
 }

@@ -100,8 +100,8 @@ impl Server {
     ) -> Result<(), String> {
         let store = self.store.clone();
         first_user(&store, &clock).await?;
-        let version = store
-            .settings_version(&config.triage, "config", clock.now_ms())
+        let rules = store
+            .settle_settings(&config.triage, clock.now_ms())
             .await
             .map_err(database)?;
         let policy = config.alerts.policy(config.web.time_zone);
@@ -112,11 +112,14 @@ impl Server {
             &config.listen.data,
         )?;
         let alerts = Arc::new(alerts);
-        let ranker = Arc::new(Ranker {
-            settings: config.triage.clone(),
-            version,
-            alerts: policy,
-        });
+        let version = rules.version;
+        if rules.settings != config.triage {
+            info!(
+                version,
+                "ranking settings applied on the page stay in force; the file's have not changed since"
+            );
+        }
+        let ranker = Arc::new(Ranker::new(rules, policy));
         let rekeyed = store
             .rekey_open_studies(&ranker, clock.now_ms())
             .await

@@ -19,6 +19,8 @@ use thirtyfour::prelude::*;
 mod common;
 #[path = "browser/keys.rs"]
 mod keys;
+#[path = "browser/pages.rs"]
+mod pages;
 #[path = "web/site.rs"]
 mod site;
 
@@ -39,6 +41,8 @@ const FLAGS: [&str; 8] = [
 
 struct Browser {
     driver: WebDriver,
+    /// Of chromedriver.
+    address: String,
     process: Child,
     _profile: tempfile::TempDir,
 }
@@ -77,9 +81,10 @@ impl Browser {
         for _ in 0..50 {
             tokio::time::sleep(Duration::from_millis(200)).await;
             let address = format!("http://127.0.0.1:{port}");
-            if let Ok(driver) = WebDriver::new(address, wanted.clone()).await {
+            if let Ok(driver) = WebDriver::new(&address, wanted.clone()).await {
                 return Some(Self {
                     driver,
+                    address,
                     process,
                     _profile: profile,
                 });

@@ -8,12 +8,18 @@ mod common;
 mod api;
 #[path = "web/deliveries.rs"]
 mod deliveries;
+#[path = "web/list.rs"]
+mod list;
 #[path = "web/live.rs"]
 mod live;
 #[path = "web/login.rs"]
 mod login;
 #[path = "web/pages.rs"]
 mod pages;
+#[path = "web/quality.rs"]
+mod quality;
+#[path = "web/ranking.rs"]
+mod ranking;
 #[path = "web/reading.rs"]
 mod reading;
 #[path = "web/roles.rs"]

@@ -136,10 +136,10 @@ impl Score {
 }
 
 /// Source of randomness of one run.
-struct Draw(ChaCha8Rng);
+pub struct Draw(ChaCha8Rng);
 
 impl Draw {
-    fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         Self(ChaCha8Rng::seed_from_u64(seed))
     }
 
@@ -156,7 +156,8 @@ impl Draw {
         u < p
     }
 
-    fn read(&mut self, mean: f64, times: ReadTimes) -> f64 {
+    /// Minutes that a read takes.
+    pub fn read(&mut self, mean: f64, times: ReadTimes) -> f64 {
         match times {
             ReadTimes::Exponential => mean * self.exponential(),
             ReadTimes::Constant => mean,

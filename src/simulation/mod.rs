@@ -10,12 +10,14 @@
 mod cases;
 mod plot;
 mod queue;
+mod site;
 mod stats;
 
 use serde::Serialize;
 
 pub use cases::{Recorded, recorded_cases};
-pub use plot::svg;
+pub use plot::{CompareRow, compare_svg, svg};
+pub use site::{REPEATS, SiteCase, SiteGroup, SiteWait, site_load, site_waits};
 pub use stats::{GROUPS, GroupStats, Groups};
 
 use crate::triage::TriageSettings;
@@ -157,7 +159,7 @@ impl Scenario {
 pub fn simulate(scenario: &Scenario) -> Result<Groups, String> {
     scenario.check()?;
     let cases = cases::poisson(scenario);
-    let waits = queue::waits(&cases, scenario);
+    let waits = queue::waits(&cases, scenario.into());
     Ok(stats::groups(&cases, &waits, Some(scenario)))
 }
 
@@ -174,7 +176,7 @@ pub fn replay(scenario: &Scenario, recorded: &[Recorded]) -> Result<Groups, Stri
         ));
     }
     let cases = cases::replayed(scenario, recorded);
-    let waits = queue::waits(&cases, scenario);
+    let waits = queue::waits(&cases, scenario.into());
     Ok(stats::groups(&cases, &waits, None))
 }
 

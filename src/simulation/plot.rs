@@ -76,3 +76,66 @@ fn place(minutes: f64) -> f64 {
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;")
 }
+
+/// A discipline's name, and its waits in each group.
+pub type CompareRow<'a> = (&'a str, [super::GroupStats; 3]);
+
+/// A picture for a page: the disciplines under each other, group by group, in the page's own colours
+/// (classes `mean`, `p95`, `longest`, `scale`). `names` and rows are of our own making.
+#[must_use]
+pub fn compare_svg(names: &[&str; 3], rows: &[CompareRow<'_>]) -> String {
+    const LINE: f64 = 22.0;
+    const NAME: f64 = 190.0;
+    let place = |minutes: f64| {
+        let (low, high) = (f64::from(DECADES.0), f64::from(DECADES.1));
+        let at = minutes.max(1e-9).log10().clamp(low, high);
+        NAME + (WIDTH - NAME - 24.0) * (at - low) / (high - low)
+    };
+    let block = LINE * (rows.len() as f64 + 1.5);
+    let bottom = block * names.len() as f64;
+    let mut out = format!(
+        "<svg class=\"waitplot\" viewBox=\"0 0 {WIDTH} {:.0}\" role=\"img\" \
+         aria-label=\"Waits by discipline; the table says the same in numbers\">\n",
+        bottom + 26.0
+    );
+    for decade in DECADES.0..=DECADES.1 {
+        let (x, minutes) = (place(10_f64.powi(decade)), 10_f64.powi(decade));
+        let _ = writeln!(
+            out,
+            "<path class=\"scale\" d=\"M{x:.1} 0V{bottom:.1}\"/><text class=\"tick\" x=\"{x:.1}\" y=\"{:.1}\">{minutes}</text>",
+            bottom + 16.0
+        );
+    }
+    for (number, name) in names.iter().enumerate() {
+        let top = block * number as f64 + LINE;
+        let _ = writeln!(
+            out,
+            "<text class=\"group\" x=\"0\" y=\"{:.1}\">{}</text>",
+            top - 6.0,
+            escape(name)
+        );
+        for (line, (discipline, groups)) in rows.iter().enumerate() {
+            let y = top + LINE * (line as f64 + 0.5);
+            let _ = writeln!(
+                out,
+                "<text x=\"8\" y=\"{:.1}\">{}</text>",
+                y + 4.0,
+                escape(discipline)
+            );
+            let g = &groups[number];
+            let (Some(mean), Some(p95), Some(max)) = (g.mean, g.p95, g.max) else {
+                continue;
+            };
+            let (a, b, c) = (place(mean), place(p95), place(max));
+            let _ = writeln!(
+                out,
+                "<path class=\"longest\" d=\"M{a:.1} {y:.1}H{c:.1}M{c:.1} {:.1}v8\"/>\
+                 <circle class=\"p95\" cx=\"{b:.1}\" cy=\"{y:.1}\" r=\"3\"/>\
+                 <circle class=\"mean\" cx=\"{a:.1}\" cy=\"{y:.1}\" r=\"4\"/>",
+                y - 4.0
+            );
+        }
+    }
+    out.push_str("</svg>");
+    out
+}

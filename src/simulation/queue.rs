@@ -6,6 +6,26 @@ use std::collections::{BTreeSet, BinaryHeap};
 use super::cases::{Case, Key};
 use super::{Discipline, Scenario};
 
+/// Who reads, and what may jump the queue.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    pub readers: usize,
+    /// A newcomer that comes before a case being read takes its reader.
+    pub preemptive: bool,
+    /// Wait, in minutes, from which a case comes before all others.
+    pub cap: Option<f64>,
+}
+
+impl From<&Scenario> for Room {
+    fn from(s: &Scenario) -> Self {
+        Self {
+            readers: s.readers,
+            preemptive: s.preemptive,
+            cap: (s.discipline == Discipline::Cap).then_some(s.cap_minutes),
+        }
+    }
+}
+
 /// Who waits.
 struct Waiting<'a> {
     cases: &'a [Case],
@@ -51,20 +71,20 @@ impl Waiting<'_> {
 
 /// Minutes that each case waited: from arrival to the end of its read, less the read itself.
 ///
-/// With [`Scenario::preemptive`] a newcomer whose key is smaller than that of a case being read takes
+/// With [`Room::preemptive`] a newcomer whose key is smaller than that of a case being read takes
 /// its reader; the read goes on where it stopped. A case that becomes overdue interrupts nobody.
-pub fn waits(cases: &[Case], scenario: &Scenario) -> Vec<f64> {
+pub fn waits(cases: &[Case], room: Room) -> Vec<f64> {
     let mut waiting = Waiting {
         cases,
         by_key: BinaryHeap::new(),
         by_arrival: BTreeSet::new(),
         waits: vec![false; cases.len()],
-        cap: (scenario.discipline == Discipline::Cap).then_some(scenario.cap_minutes),
+        cap: room.cap,
     };
     let mut left: Vec<f64> = cases.iter().map(|c| c.service).collect();
     let mut waits = vec![0.0; cases.len()];
     // (end, case) of the reads going on
-    let mut reading: Vec<(f64, usize)> = Vec::with_capacity(scenario.readers);
+    let mut reading: Vec<(f64, usize)> = Vec::with_capacity(room.readers);
     let mut next = 0;
     loop {
         let first = (0..reading.len()).min_by(|a, b| reading[*a].0.total_cmp(&reading[*b].0));
@@ -79,9 +99,9 @@ pub fn waits(cases: &[Case], scenario: &Scenario) -> Vec<f64> {
                 }
             }
             (_, Some(now)) => {
-                if reading.len() < scenario.readers {
+                if reading.len() < room.readers {
                     reading.push((now + left[next], next));
-                } else if let Some(at) = weaker(cases, &reading, next, scenario.preemptive) {
+                } else if let Some(at) = weaker(cases, &reading, next, room.preemptive) {
                     let (end, interrupted) = reading[at];
                     left[interrupted] = end - now;
                     waiting.push(interrupted);

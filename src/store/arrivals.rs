@@ -10,7 +10,8 @@ use sea_orm::{
 };
 
 use super::entity::{imaging_order, instance, reading_event, series, study};
-use super::ranks::{Ranker, place};
+use super::ranks::{Ranker, Rules, place, refresh_places};
+use super::settings::version_in_force;
 use super::{Store, StoreError};
 use crate::dicom::header::ObjectHeader;
 use crate::triage::{Band, Evidence, OrderPriority};
@@ -193,6 +194,7 @@ impl Store {
         };
         recent.expire(latest);
         let tx = self.begin().await?;
+        let rules = ranker.rules_in(&tx).await?;
         let mut slots: Vec<Slot> = Vec::new();
         let mut places: HashMap<(&str, &str), usize> = HashMap::new();
         let mut rows = Vec::with_capacity(batch.len());
@@ -202,7 +204,7 @@ impl Store {
             let at = if let Some(at) = places.get(&key) {
                 *at
             } else {
-                slots.push(find_series(&tx, recent, arrival, quiet_ms, ranker).await?);
+                slots.push(find_series(&tx, recent, arrival, quiet_ms, &rules).await?);
                 places.insert(key, slots.len() - 1);
                 slots.len() - 1
             };
@@ -280,7 +282,7 @@ pub(super) async fn touch(
     ]);
     note.select_from(reopened)
         .map_err(|e| StoreError::Custom(e.to_string()))?;
-    tx.execute(&note).await?;
+    let reopened = tx.execute(&note).await?.rows_affected() > 0;
     let read_becomes = |column: study::Column, value: &str| {
         Expr::case(study::Column::Reading.eq("read"), value).finally(Expr::col(column))
     };
@@ -294,10 +296,16 @@ pub(super) async fn touch(
             study::Column::Reading,
             read_becomes(study::Column::Reading, "open").into(),
         )
-        .filter(study::Column::Id.in_subquery(studies))
+        .filter(study::Column::Id.in_subquery(studies.clone()))
         .filter(study::Column::LastReceivedAt.lt(latest))
         .exec(tx)
         .await?;
+    if reopened {
+        let back = Condition::all().add(study::Column::Id.in_subquery(studies));
+        // whoever begins a transaction that touches has asked for it already: see `version_in_force`
+        let version = version_in_force(tx).await?;
+        refresh_places(tx, back, version).await?;
+    }
     Ok(())
 }
 
@@ -307,13 +315,13 @@ async fn find_series(
     recent: &mut Recent,
     first: &Arrival,
     quiet_ms: i64,
-    ranker: &Ranker,
+    rules: &Rules,
 ) -> Result<Slot, StoreError> {
     let header = &first.header;
     let now = first.received_at;
     let (study_id, new_study) = match recent.studies.get(&header.study_uid) {
         Some(study) => (study.id, false),
-        None => study_row(tx, first, ranker).await?,
+        None => study_row(tx, first, rules).await?,
     };
     if new_study {
         let study = RecentStudy {
@@ -410,7 +418,7 @@ async fn series_row(
 async fn study_row(
     tx: &DatabaseTransaction,
     first: &Arrival,
-    ranker: &Ranker,
+    rules: &Rules,
 ) -> Result<(i64, bool), StoreError> {
     let header = &first.header;
     let known: Option<i64> = study::Entity::find()
@@ -452,13 +460,7 @@ async fn study_row(
         changed_at: Set(first.received_at),
         ..Default::default()
     };
-    place(
-        &mut row,
-        &evidence,
-        first.received_at,
-        Band::Pending,
-        ranker,
-    );
+    place(&mut row, &evidence, first.received_at, Band::Pending, rules);
     Ok((
         study::Entity::insert(row).exec(tx).await?.last_insert_id,
         true,

@@ -7,10 +7,13 @@ use super::worklist::NOT_FINDINGS;
 use super::{Store, StoreError};
 use crate::clock::rfc3339;
 use crate::triage::Ranking;
+use crate::worklist::agreement::Word;
 use crate::worklist::{Acting, FeedbackEntry, Verdict};
 
 /// Entries of a study that are shown.
 const FEEDBACK_SHOWN: u64 = 200;
+/// Words that are counted for agreement; of more, the newest.
+const WORDS_MAX: u64 = 100_000;
 /// The network's overall impression: no measured finding, but readers may well disagree with it.
 const SCREENING: &str = "screening";
 
@@ -92,6 +95,35 @@ impl Store {
         }
         locked.tx.commit().await?;
         Ok(FeedbackOutcome::Kept { changed: !repeated })
+    }
+
+    /// What readers have said since then, in the order they said it; `month` names a moment's month.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn words_since(
+        &self,
+        since_ms: i64,
+        month: impl Fn(i64) -> String,
+    ) -> Result<Vec<Word>, StoreError> {
+        let rows = feedback::Entity::find()
+            .filter(feedback::Column::At.gte(since_ms))
+            .filter(feedback::Column::Verdict.ne(Verdict::Comment.as_str()))
+            .order_by_desc(feedback::Column::Id)
+            .limit(WORDS_MAX)
+            .all(self.read())
+            .await?;
+        let words = rows.into_iter().rev().filter_map(|row| {
+            Some(Word {
+                verdict: Verdict::parse(&row.verdict)?,
+                month: month(row.at),
+                study: row.study_id,
+                finding: row.finding,
+                who: row.who,
+                model: row.model,
+            })
+        });
+        Ok(words.collect())
     }
 
     /// What readers think of a study's findings, newest first.

@@ -140,6 +140,7 @@ impl Store {
         now_ms: i64,
     ) -> Result<u64, StoreError> {
         let tx = self.begin().await?;
+        super::settings::version_in_force(&tx).await?;
         let there: Option<(i64, Option<i64>)> = instance::Entity::find()
             .select_only()
             .column_as(instance::Column::Id.count(), "images")

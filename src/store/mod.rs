@@ -6,10 +6,12 @@
 pub mod accounts;
 pub mod alerts;
 pub mod arrivals;
+pub mod audit;
 pub mod deliveries;
 pub mod entity;
 pub mod feedback;
 pub mod files;
+pub mod filters;
 pub mod intake;
 pub mod jobs;
 #[path = "../../migrations/mod.rs"]
@@ -21,6 +23,8 @@ pub mod ranks;
 pub mod reading;
 pub mod results;
 pub mod settings;
+pub mod shown;
+pub mod what_if;
 pub mod worklist;
 
 pub use files::Files;

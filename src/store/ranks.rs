@@ -1,24 +1,75 @@
 //! Changing what is known of a study, and its place in the list with it, in one transaction.
 
+use std::sync::{Arc, PoisonError, RwLock};
+
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait,
     IntoActiveModel, QueryFilter, QueryOrder, QuerySelect,
 };
 
 use super::entity::study;
+use super::settings;
 use super::{Store, StoreError, alerts};
 use crate::alerts::policy::Policy;
 use crate::triage::{Band, Evidence, OrderPriority, TriageSettings, rank};
 
 /// Settings of the ranking together with the version they are kept under.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Ranker {
+pub struct Rules {
     /// The settings.
     pub settings: TriageSettings,
     /// Their row in `settings_version`.
     pub version: i64,
+}
+
+/// How studies are ranked. The rules may be replaced while the server runs, by another process too:
+/// what is kept here is only what was in force when it was last looked at.
+#[derive(Debug)]
+pub struct Ranker {
+    last_seen: RwLock<Arc<Rules>>,
     /// Which ranks alert, and whom: an alert is written with the rank that causes it.
     pub alerts: Policy,
+}
+
+impl Ranker {
+    /// Ranks by these rules until others are in force.
+    #[must_use]
+    pub fn new(rules: Rules, alerts: Policy) -> Self {
+        Self {
+            last_seen: RwLock::new(Arc::new(rules)),
+            alerts,
+        }
+    }
+
+    /// The rules as they were last seen, for what only shows them.
+    #[must_use]
+    pub fn rules(&self) -> Arc<Rules> {
+        let seen = self.last_seen.read();
+        seen.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The rules in force; nobody replaces them until `tx` ends.
+    pub(super) async fn rules_in(
+        &self,
+        tx: &DatabaseTransaction,
+    ) -> Result<Arc<Rules>, StoreError> {
+        let seen = self.rules();
+        match settings::version_in_force(tx).await? {
+            Some(version) if version != seen.version => {
+                self.put_in_force(settings::load(tx, version).await?);
+                Ok(self.rules())
+            }
+            _ => Ok(seen),
+        }
+    }
+
+    pub(super) fn put_in_force(&self, rules: Rules) {
+        let mut seen = self
+            .last_seen
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *seen = Arc::new(rules);
+    }
 }
 
 /// The part of a study that ranking and analysis change.
@@ -55,6 +106,7 @@ impl Store {
         change: impl FnOnce(&mut Standing),
     ) -> Result<(), StoreError> {
         let tx = self.begin().await?;
+        let rules = ranker.rules_in(&tx).await?;
         let found = study::Entity::find_by_id(study_id)
             .lock_exclusive()
             .one(&tx)
@@ -62,7 +114,7 @@ impl Store {
         if let Some(study) = found {
             let mut standing = standing(&study);
             change(&mut standing);
-            update(&tx, study, standing, ranker, now_ms).await?;
+            update(&tx, study, standing, &rules, ranker, now_ms).await?;
         }
         tx.commit().await
     }
@@ -77,21 +129,68 @@ impl Store {
         now_ms: i64,
     ) -> Result<u64, StoreError> {
         let tx = self.begin().await?;
-        let stale = study::Entity::find()
-            .filter(study::Column::Reading.eq("open"))
-            .filter(study::Column::SettingsVersion.ne(ranker.version))
-            .order_by_asc(study::Column::Id)
-            .lock_exclusive()
-            .all(&tx)
-            .await?;
-        let n = stale.len() as u64;
-        for study in stale {
-            let standing = standing(&study);
-            update(&tx, study, standing, ranker, now_ms).await?;
-        }
+        let rules = ranker.rules_in(&tx).await?;
+        let n = rekey(&tx, &rules, ranker, now_ms).await?;
         tx.commit().await?;
         Ok(n)
     }
+}
+
+/// Gives every open study that was ranked by other rules its place by these.
+pub(super) async fn rekey(
+    tx: &DatabaseTransaction,
+    rules: &Rules,
+    ranker: &Ranker,
+    now_ms: i64,
+) -> Result<u64, StoreError> {
+    let stale = study::Entity::find()
+        .filter(study::Column::Reading.eq("open"))
+        .filter(study::Column::SettingsVersion.ne(rules.version))
+        .order_by_asc(study::Column::Id)
+        .lock_exclusive()
+        .all(tx)
+        .await?;
+    let n = stale.len() as u64;
+    for study in stale {
+        let standing = standing(&study);
+        update(tx, study, standing, rules, ranker, now_ms).await?;
+    }
+    Ok(n)
+}
+
+/// Gives studies that come back to the list their place by the rules in force, where those were
+/// replaced while the studies were read. `version` is [`settings::version_in_force`].
+pub(super) async fn refresh_places(
+    tx: &DatabaseTransaction,
+    studies: sea_orm::Condition,
+    version: Option<i64>,
+) -> Result<(), StoreError> {
+    let Some(version) = version else {
+        return Ok(());
+    };
+    let stale = study::Entity::find()
+        .filter(studies)
+        .filter(study::Column::SettingsVersion.ne(version))
+        .order_by_asc(study::Column::Id)
+        .lock_exclusive()
+        .all(tx)
+        .await?;
+    if stale.is_empty() {
+        return Ok(());
+    }
+    let rules = settings::load(tx, version).await?;
+    for study in stale {
+        let evidence = standing(&study).evidence;
+        let (arrived_at, highest) = (study.arrived_at, highest(&study));
+        let mut row = study.into_active_model();
+        place(&mut row, &evidence, arrived_at, highest, &rules);
+        row.update(tx).await?;
+    }
+    Ok(())
+}
+
+fn highest(study: &study::Model) -> Band {
+    Band::parse(&study.highest_band).unwrap_or(Band::Pending)
 }
 
 fn standing(study: &study::Model) -> Standing {
@@ -113,11 +212,12 @@ async fn update(
     tx: &DatabaseTransaction,
     study: study::Model,
     standing: Standing,
+    rules: &Rules,
     ranker: &Ranker,
     now_ms: i64,
 ) -> Result<(), StoreError> {
     let arrived_at = study.arrived_at;
-    let highest = Band::parse(&study.highest_band).unwrap_or(Band::Pending);
+    let highest = highest(&study);
     let (study_id, open) = (study.id, study.reading == "open");
     let mut row = study.into_active_model();
     row.state = Set(standing.state);
@@ -126,7 +226,7 @@ async fn update(
     row.volumetry_reason = Set(standing.volumetry_reason);
     row.looked_at = Set(standing.looked_at);
     row.screened_at = Set(standing.screened_at);
-    let reached = place(&mut row, &standing.evidence, arrived_at, highest, ranker);
+    let reached = place(&mut row, &standing.evidence, arrived_at, highest, rules);
     row.changed_at = Set(now_ms);
     row.update(tx).await?;
     // Priors are kept, not listed and not alerted.
@@ -144,13 +244,13 @@ pub(super) fn place(
     evidence: &Evidence,
     arrived_at: i64,
     highest: Band,
-    ranker: &Ranker,
+    rules: &Rules,
 ) -> Band {
-    let ranking = rank(evidence, &ranker.settings);
+    let ranking = rank(evidence, &rules.settings);
     row.order_priority = Set(evidence.order.as_str().to_owned());
     row.evidence_json = Set(serde_json::to_string(evidence).unwrap_or_default());
     row.ranking_json = Set(serde_json::to_string(&ranking).unwrap_or_default());
-    row.settings_version = Set(ranker.version);
+    row.settings_version = Set(rules.version);
     row.head_start_ms = Set(ranking.head_start_ms);
     row.effective_arrival_ms = Set(arrived_at - ranking.head_start_ms);
     row.band = Set(ranking.band.as_str().to_owned());

@@ -6,15 +6,17 @@
 use std::collections::HashMap;
 
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait,
+    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait,
     FromQueryResult, QueryFilter, QueryOrder, QuerySelect, sea_query::Expr,
 };
 
 use super::entity::{claim, reading_event, study};
+use super::ranks::refresh_places;
+use super::settings::version_in_force;
 use super::worklist::{ORDER, as_u64, conditions};
 use super::{Store, StoreError, alerts};
 use crate::clock::rfc3339;
-use crate::worklist::{Acting, Assignment, Claim, ReadingEvent, WorklistQuery};
+use crate::worklist::{Acting, Assignment, Claim, Reading, ReadingEvent, WorklistQuery};
 
 /// Events of a study that are shown.
 const HISTORY_SHOWN: u64 = 50;
@@ -82,6 +84,7 @@ impl Locked {
             Outcome::Held(Claim {
                 reader: claim.reader.clone(),
                 since_ms: claim.claimed_at,
+                active_ms: claim.active_at,
             })
         })
     }
@@ -187,17 +190,20 @@ impl Locked {
     }
 }
 
+async fn lock_in(tx: DatabaseTransaction, study_uid: &str) -> Result<Option<Locked>, StoreError> {
+    let found = study::Entity::find()
+        .filter(study::Column::StudyUid.eq(study_uid))
+        .lock_exclusive()
+        .one(&tx)
+        .await?;
+    let Some(study) = found else { return Ok(None) };
+    let row = claim::Entity::find_by_id(study.id).one(&tx).await?;
+    Ok(Some(Locked { tx, study, row }))
+}
+
 impl Store {
     pub(super) async fn lock(&self, study_uid: &str) -> Result<Option<Locked>, StoreError> {
-        let tx = self.begin().await?;
-        let found = study::Entity::find()
-            .filter(study::Column::StudyUid.eq(study_uid))
-            .lock_exclusive()
-            .one(&tx)
-            .await?;
-        let Some(study) = found else { return Ok(None) };
-        let row = claim::Entity::find_by_id(study.id).one(&tx).await?;
-        Ok(Some(Locked { tx, study, row }))
+        lock_in(self.begin().await?, study_uid).await
     }
 
     /// Puts an open study into a reader's hands, or renews the claim it has there.
@@ -228,11 +234,12 @@ impl Store {
     ) -> Result<Option<String>, StoreError> {
         let free = WorklistQuery {
             assigned: Some(Assignment::Nobody),
+            reading: Reading::Unread,
             ..query.clone()
         };
         let (from, condition, values) = conditions(&free, acting.held_since_ms);
         let sql = format!(
-            "SELECT s.study_uid FROM {from} WHERE s.reading = 'open' AND {condition} \
+            "SELECT s.study_uid FROM {from} WHERE {condition} \
              ORDER BY {ORDER} LIMIT 1"
         );
         for _ in 0..NEXT_TRIES_MAX {
@@ -341,7 +348,9 @@ impl Store {
         study_uid: &str,
         acting: Acting<'_>,
     ) -> Result<Outcome, StoreError> {
-        let Some(locked) = self.lock(study_uid).await? else {
+        let tx = self.begin().await?;
+        let version = version_in_force(&tx).await?;
+        let Some(locked) = lock_in(tx, study_uid).await? else {
             return Ok(Outcome::Unknown);
         };
         match locked.study.reading.as_str() {
@@ -357,6 +366,8 @@ impl Store {
             .await?;
         let mine = marked.filter(|e| e.who.as_deref() == Some(acting.reader));
         locked.set_reading("open", acting).await?;
+        let back = Condition::all().add(study::Column::Id.eq(locked.study.id));
+        refresh_places(&locked.tx, back, version).await?;
         if mine
             .as_ref()
             .is_some_and(|e| e.detail.as_deref() == Some(HELD))
@@ -401,6 +412,7 @@ impl Store {
             let claim = Claim {
                 reader: c.reader,
                 since_ms: c.claimed_at,
+                active_ms: c.active_at,
             };
             (c.study_id, claim)
         });

@@ -12,8 +12,8 @@ use super::{Store, StoreError};
 use crate::clock::rfc3339;
 use crate::triage::{Band, Ranking};
 use crate::worklist::{
-    Assignment, Claim, ITEMS_PER_PAGE, ScreeningDetail, SeriesDetail, StudyDetail, VolumeDetail,
-    WorklistItem, WorklistPage, WorklistQuery, display_name,
+    Assignment, Claim, ITEMS_PER_PAGE, Reading, ScreeningDetail, SeriesDetail, Sort, StudyDetail,
+    VolumeDetail, WorklistItem, WorklistPage, WorklistQuery, display_name,
 };
 
 /// The list's order, everywhere the same: it is total, so pages never overlap.
@@ -28,6 +28,17 @@ const STUDIES_AND_CLAIMS: &str =
 struct Ranked {
     id: i64,
     rank: i64,
+}
+
+#[derive(FromQueryResult)]
+struct Id {
+    id: i64,
+}
+
+#[derive(FromQueryResult)]
+struct Pictured {
+    study_id: i64,
+    series_uid: String,
 }
 
 #[derive(FromQueryResult)]
@@ -53,34 +64,32 @@ impl Store {
     ) -> Result<WorklistPage, StoreError> {
         let page = query.page.max(1);
         let offset = (page - 1).saturating_mul(ITEMS_PER_PAGE);
-        let (from, condition, mut values) = conditions(query, held_since_ms);
+        let (from, condition, values) = conditions(query, held_since_ms);
         let total = self.count(from, &condition, values.clone()).await?;
-        let (limit, skip) = (values.len() + 1, values.len() + 2);
-        values.push(as_i64(ITEMS_PER_PAGE).into());
-        values.push(as_i64(offset).into());
-        let sql = format!(
-            "SELECT s.* FROM {from} WHERE s.reading = 'open' AND {condition} \
-             ORDER BY {ORDER} LIMIT ${limit} OFFSET ${skip}"
-        );
-        let rows = study::Model::find_by_statement(self.statement(&sql, values))
-            .all(self.read())
+        let rows = self
+            .rows(query, from, &condition, values, as_i64(offset))
             .await?;
-        let ranks = if query.is_filtered() {
+        let ranks = if query.reading == Reading::Read {
+            HashMap::new()
+        } else if query.is_filtered() || !query.is_by_place() {
             self.ranks_of(&rows).await?
         } else {
             let ids = rows.iter().map(|s| s.id);
             ids.zip(offset + 1..).collect()
         };
-        let images = self.images_of(rows.iter().map(|s| s.id)).await?;
-        let mut claims = self
-            .claims_on(rows.iter().map(|s| s.id), held_since_ms)
-            .await?;
+        let ids = || rows.iter().map(|s| s.id);
+        let images = self.images_of(ids()).await?;
+        let mut claims = self.claims_on(ids(), held_since_ms).await?;
+        let mut pictured = self.pictured(ids()).await?;
         let of = |map: &HashMap<i64, u64>, id| map.get(&id).copied().unwrap_or(0);
         let items = rows
             .iter()
             .map(|s| {
                 let claim = claims.remove(&s.id);
-                item(s, of(&ranks, s.id), of(&images, s.id), claim)
+                WorklistItem {
+                    pictured_series: pictured.remove(&s.id),
+                    ..item(s, of(&ranks, s.id), of(&images, s.id), claim)
+                }
             })
             .collect();
         Ok(WorklistPage { items, total, page })
@@ -144,14 +153,76 @@ impl Store {
         }))
     }
 
+    /// A page of rows, in the order that is asked for.
+    async fn rows(
+        &self,
+        query: &WorklistQuery,
+        from: &str,
+        condition: &str,
+        mut values: Vec<Value>,
+        offset: i64,
+    ) -> Result<Vec<study::Model>, StoreError> {
+        let (limit, skip) = (values.len() + 1, values.len() + 2);
+        values.push(as_i64(ITEMS_PER_PAGE).into());
+        values.push(offset.into());
+        let order = order(query);
+        if query.is_by_place() {
+            let sql = format!(
+                "SELECT s.* FROM {from} WHERE {condition} ORDER BY {order} LIMIT ${limit} OFFSET ${skip}"
+            );
+            return study::Model::find_by_statement(self.statement(&sql, values))
+                .all(self.read())
+                .await;
+        }
+        // Sorting carries ids only: whole rows are large.
+        let sql = format!(
+            "SELECT s.id FROM {from} WHERE {condition} ORDER BY {order} LIMIT ${limit} OFFSET ${skip}"
+        );
+        let ids: Vec<i64> = Id::find_by_statement(self.statement(&sql, values))
+            .all(self.read())
+            .await?
+            .into_iter()
+            .map(|row| row.id)
+            .collect();
+        let mut rows = study::Entity::find()
+            .filter(study::Column::Id.is_in(ids.iter().copied()))
+            .all(self.read())
+            .await?;
+        rows.sort_by_key(|row| ids.iter().position(|id| *id == row.id));
+        Ok(rows)
+    }
+
+    /// Of each of these studies a series that was screened and has pictures.
+    async fn pictured(
+        &self,
+        studies: impl IntoIterator<Item = i64>,
+    ) -> Result<HashMap<i64, String>, StoreError> {
+        let ids: Vec<String> = studies.into_iter().map(|id| id.to_string()).collect();
+        if ids.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let sql = format!(
+            "SELECT study_id, series_uid FROM screening WHERE study_id IN ({}) \
+             AND outcome = 'screened' AND result_json LIKE '%\"pictures\":[\"%' ORDER BY id DESC",
+            ids.join(", ")
+        );
+        let rows = Pictured::find_by_statement(self.statement(&sql, vec![]))
+            .all(self.read())
+            .await?;
+        // the first screening of each, which the page of the study opens with
+        Ok(rows
+            .into_iter()
+            .map(|r| (r.study_id, r.series_uid))
+            .collect())
+    }
+
     async fn count(
         &self,
         from: &str,
         condition: &str,
         values: Vec<Value>,
     ) -> Result<u64, StoreError> {
-        let sql =
-            format!("SELECT COUNT(*) AS n FROM {from} WHERE s.reading = 'open' AND {condition}");
+        let sql = format!("SELECT COUNT(*) AS n FROM {from} WHERE {condition}");
         let count = Count::find_by_statement(self.statement(&sql, values))
             .one(self.read())
             .await?;
@@ -263,7 +334,12 @@ pub(super) fn conditions(
     held_since_ms: i64,
 ) -> (&'static str, String, Vec<Value>) {
     let mut from = STUDIES;
-    let mut parts = vec!["1 = 1".to_owned()];
+    // written out: with a bound value SQLite cannot use the indexes of open studies
+    let reading = match query.reading {
+        Reading::Unread => "s.reading = 'open'",
+        Reading::Read => "s.reading = 'read'",
+    };
+    let mut parts = vec![reading.to_owned()];
     let mut values: Vec<Value> = Vec::new();
     if let Some(assigned) = &query.assigned {
         from = STUDIES_AND_CLAIMS;
@@ -279,6 +355,18 @@ pub(super) fn conditions(
     if let Some(band) = query.band {
         values.push(band.as_str().into());
         parts.push(format!("s.band = ${}", values.len()));
+    }
+    for (column, wanted) in [
+        ("state", &query.state),
+        ("modality", &query.modality),
+        ("body_part", &query.region),
+        ("institution", &query.location),
+        ("referrer", &query.referrer),
+    ] {
+        if let Some(wanted) = wanted {
+            values.push(wanted.as_str().into());
+            parts.push(format!("s.{column} = ${}", values.len()));
+        }
     }
     if let Some(text) = query.q.as_deref().map(str::trim).filter(|t| !t.is_empty()) {
         let escaped = text
@@ -301,6 +389,26 @@ pub(super) fn conditions(
     (from, parts.join(" AND "), values)
 }
 
+/// The order of the rows; it is total, so pages never overlap.
+fn order(query: &WorklistQuery) -> String {
+    let direction = if query.descending { "DESC" } else { "ASC" };
+    let by = match (query.sort, query.reading) {
+        (Sort::Place, Reading::Unread) if query.descending => {
+            return "effective_arrival_ms DESC, arrived_at DESC, study_uid DESC".to_owned();
+        }
+        (Sort::Place, Reading::Unread) => return ORDER.to_owned(),
+        (Sort::Place, Reading::Read) => {
+            let direction = if query.descending { "ASC" } else { "DESC" };
+            return format!("changed_at {direction}, study_uid {direction}");
+        }
+        (Sort::Arrived, _) => return format!("arrived_at {direction}, study_uid {direction}"),
+        (Sort::Patient, _) => "LOWER(COALESCE(patient_name, ''))",
+        (Sort::Study, _) => "LOWER(COALESCE(description, ''))",
+        (Sort::State, _) => "state",
+    };
+    format!("{by} {direction}, {ORDER}")
+}
+
 fn item(study: &study::Model, rank: u64, images: u64, claim: Option<Claim>) -> WorklistItem {
     let ranking: Option<Ranking> = serde_json::from_str(&study.ranking_json).ok();
     #[expect(
@@ -309,6 +417,7 @@ fn item(study: &study::Model, rank: u64, images: u64, claim: Option<Claim>) -> W
     )]
     let head_start_minutes = study.head_start_ms as f64 / 60_000.0;
     WorklistItem {
+        number: study.id,
         study_uid: study.study_uid.clone(),
         rank,
         band: Band::parse(&study.band).unwrap_or(Band::Pending),
@@ -335,9 +444,13 @@ fn item(study: &study::Model, rank: u64, images: u64, claim: Option<Claim>) -> W
         description: study.description.clone(),
         referrer: study.referrer.as_deref().map(display_name),
         modality: study.modality.clone(),
+        region: study.body_part.clone(),
+        location: study.institution.clone(),
         images,
         claimed_at: claim.as_ref().map(|c| rfc3339(c.since_ms)),
+        claim_active_at: claim.as_ref().map(|c| rfc3339(c.active_ms)),
         assigned_to: claim.map(|c| c.reader),
+        pictured_series: None,
     }
 }
 

@@ -3,6 +3,7 @@
 mod agreement;
 mod labels;
 mod lesions;
+mod proportion;
 mod surface;
 
 pub use agreement::{
@@ -10,6 +11,7 @@ pub use agreement::{
 };
 pub use labels::{Labels, STRUCTURES, Scheme, Structure, on_grid};
 pub use lesions::{LesionScores, lesion_scores};
+pub use proportion::wilson;
 pub use surface::{SurfaceDistance, surface_distance};
 
 use serde::Serialize;

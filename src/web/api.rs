@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::WebState;
 use super::answer::{ApiError, Problem};
-use super::worklist::{parameters, query};
+use super::filters::{parameters, query};
 use crate::clock::rfc3339;
 use crate::store::accounts::{TokenHolder, digest};
 use crate::triage::OrderPriority;

@@ -88,13 +88,20 @@ impl Listener {
     }
 
     async fn gather(&mut self, first: News) -> Bytes {
-        let mut changed = BTreeSet::from([first.study_uid]);
+        let mut heard = vec![first];
         tokio::time::sleep(GATHER).await;
         while let Ok(news) = self.news.try_recv() {
-            changed.insert(news.study_uid);
-            if changed.len() > NAMED_MAX {
-                return everything();
-            }
+            heard.push(news);
+        }
+        let named = heard.into_iter().map(|news| match news {
+            News::Study(uid) => Some(uid),
+            News::Everything => None,
+        });
+        let Some(changed) = named.collect::<Option<BTreeSet<String>>>() else {
+            return everything();
+        };
+        if changed.len() > NAMED_MAX {
+            return everything();
         }
         let data = json!({ "study_uids": changed });
         Bytes::from(format!("event: studies\ndata: {data}\n\n"))

@@ -9,16 +9,21 @@ mod answer;
 mod api;
 mod assets;
 mod deliveries;
+mod filters;
 mod gate;
 mod health;
 mod intake;
 mod live;
 mod login;
 mod probes;
+mod quality;
+mod ranking;
 mod reading;
 mod reading_api;
 mod routes;
 mod settings;
+mod shown;
+mod simulate;
 mod study;
 mod throttle;
 mod view;
@@ -28,11 +33,12 @@ mod worklist;
 use std::io;
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use actix_web::http::StatusCode;
 use actix_web::{App, HttpServer, middleware, web};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 pub use health::Health;
@@ -40,16 +46,22 @@ pub use routes::{Access, Rule, rules};
 pub use settings::WebSettings;
 
 use crate::alerts::Alerts;
-use crate::clock::SharedClock;
+use crate::clock::{SharedClock, UnixMillis};
 use crate::store::Store;
+use crate::store::filters::Choices;
 use crate::store::ranks::Ranker;
 use crate::worklist::{Acting, NewsDesk};
+use answer::Problem;
+use shown::ShownLog;
 use throttle::Throttle;
 
 /// How long open requests may go on after the server was told to stop.
 const SHUTDOWN_SECONDS: u64 = 3;
 /// A client that does not close its side in time is cut off.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Choices of the filters, and when they were looked up.
+type LookedUp = Option<(UnixMillis, Arc<Choices>)>;
 
 /// Everything a handler may need.
 #[derive(Clone)]
@@ -72,6 +84,12 @@ pub struct WebState {
     pub alerts: Arc<Alerts>,
     throttle: Arc<Throttle>,
     listeners: Arc<Semaphore>,
+    /// Where pages say what they showed.
+    shown: ShownLog,
+    /// The choices of the list's filters, and when they were looked up.
+    choices: Arc<Mutex<LookedUp>>,
+    /// One reckoning at a time: it takes a core for a second or so.
+    heavy: Arc<Semaphore>,
     stop: CancellationToken,
 }
 
@@ -95,6 +113,9 @@ impl WebState {
         Self {
             throttle: Arc::new(Throttle::default()),
             listeners: Arc::new(Semaphore::new(settings.live_listeners_max)),
+            shown: ShownLog::default(),
+            choices: Arc::default(),
+            heavy: Arc::new(Semaphore::new(1)),
             stop: CancellationToken::new(),
             store,
             news,
@@ -105,6 +126,14 @@ impl WebState {
             health,
             alerts,
         }
+    }
+
+    /// The place for something that takes a core for a while; there is one.
+    fn heavy(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        self.heavy.clone().try_acquire_owned().map_err(|_| {
+            let detail = "Somebody else is trying numbers just now. Reload in a few seconds.";
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail).retry_after(2)
+        })
     }
 
     /// A reader who does something now.
@@ -136,6 +165,7 @@ pub async fn serve(
         ..state
     };
     let settings = state.settings.clone();
+    let log = tokio::spawn(shown::write(state.clone(), stop.clone()));
     let data = web::Data::new(state);
     let server = HttpServer::new(move || {
         App::new()
@@ -160,6 +190,6 @@ pub async fn serve(
         done = &mut server => return done,
         () = stop.cancelled() => {}
     }
-    let (done, ()) = tokio::join!(server, handle.stop(true));
+    let (done, (), _) = tokio::join!(server, handle.stop(true), log);
     done
 }

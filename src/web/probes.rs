@@ -95,6 +95,12 @@ pub(super) async fn metrics(state: web::Data<WebState>) -> Result<HttpResponse, 
     let _ = writeln!(text, "firstread_live_listeners {listeners}");
     gauge(
         &mut text,
+        "firstread_shown_log_lost",
+        "Entries of the log of what was shown that could not be kept.",
+    );
+    let _ = writeln!(text, "firstread_shown_log_lost {}", state.shown.lost());
+    gauge(
+        &mut text,
         "firstread_worker_silence_seconds",
         "Since a worker last said it is alive.",
     );

@@ -9,8 +9,8 @@ use serde::Deserialize;
 
 use super::WebState;
 use super::answer::Problem;
+use super::filters::Address;
 use super::gate::Visitor;
-use super::worklist;
 use super::{gate, words};
 use crate::store::feedback::FeedbackOutcome;
 use crate::store::reading::Outcome;
@@ -154,11 +154,9 @@ pub(super) struct Filled {
     said: String,
     #[serde(default)]
     comment: String,
-    /// Next: the filters of the list.
+    /// Next: the list, as it stands in the address bar.
     #[serde(default)]
-    band: String,
-    #[serde(default)]
-    q: String,
+    list: String,
 }
 
 /// A form that was sent by a page, with its sender checked.
@@ -251,10 +249,9 @@ pub(super) async fn next_case(
 async fn next_of(state: &WebState, visitor: &Visitor, form: &Filled) -> Result<String, Problem> {
     gate::check_csrf(&form.csrf, visitor)?;
     let me = &visitor.user.name;
-    let asked = [("band", &form.band), ("q", &form.q)];
-    let query = worklist::query(&asked.map(|(n, v)| (n.to_owned(), v.clone())), me)?;
-    Ok(match next(state, me, &query).await? {
+    let list = Address::parse(&form.list);
+    Ok(match next(state, me, &list.asked(me)?).await? {
         Some(study_uid) => format!("/studies/{study_uid}"),
-        None => format!("{}&none=1", worklist::address(&form.band, &form.q, "")),
+        None => list.with("assigned", "").url_and("none", "1"),
     })
 }

@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::WebState;
 use super::answer::{ApiError, Problem};
+use super::filters::{parameters, query};
 use super::reading::{Deed, act, next, say};
-use super::worklist::{parameters, query};
 use crate::store::accounts::TokenHolder;
 
 type Body = Result<web::Bytes, actix_web::Error>;

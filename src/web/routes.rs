@@ -4,8 +4,8 @@ use actix_web::http::Method;
 use actix_web::{Route, web};
 
 use super::{
-    acknowledge, api, assets, deliveries, intake, live, login, probes, reading, reading_api, study,
-    worklist,
+    acknowledge, api, assets, deliveries, filters, intake, live, login, probes, quality, ranking,
+    reading, reading_api, shown, simulate, study, worklist,
 };
 use crate::store::accounts::Role;
 
@@ -38,16 +38,16 @@ const READING: &[Role] = &[Role::Reader, Role::Admin, Role::Auditor];
 const WORKING: &[Role] = &Role::READERS;
 /// Those who may see what arrived.
 const DOOR: &[Role] = &[Role::Technologist, Role::Reader, Role::Admin, Role::Auditor];
-/// Those who may see what was delivered.
+/// Those who may see what was delivered, and what was shown.
 const DELIVERIES: &[Role] = &[Role::Admin, Role::Auditor];
-/// Those who may change what is delivered.
+/// Those who may change how the server works, and what is delivered.
 const ADMIN: &[Role] = &[Role::Admin];
 /// Programs that may read the list.
 const READING_API: &[Role] = &[Role::Reader, Role::Admin, Role::Auditor, Role::Integration];
 /// Programs that may change order priorities.
 const ORDERS_API: &[Role] = &[Role::Integration];
 
-static RULES: [Rule; 37] = [
+static RULES: &[Rule] = &[
     get("/", Access::Page(EVERYONE), || web::get().to(login::home)),
     get("/login", Access::Public, || web::get().to(login::form)),
     post("/login", Access::Public, || web::post().to(login::submit)),
@@ -70,6 +70,12 @@ static RULES: [Rule; 37] = [
     ),
     post("/worklist/next", Access::Page(WORKING), || {
         web::post().to(reading::next_case)
+    }),
+    post("/worklist/filters", Access::Page(READING), || {
+        web::post().to(filters::save)
+    }),
+    post("/worklist/filters/{id}", Access::Page(READING), || {
+        web::post().to(filters::remove)
     }),
     post("/studies/{study_uid}/claim", Access::Page(WORKING), || {
         web::post().to(reading::claim)
@@ -95,6 +101,27 @@ static RULES: [Rule; 37] = [
         Access::Page(WORKING),
         || web::post().to(reading::feedback),
     ),
+    get("/settings", Access::Page(READING), || {
+        web::get().to(ranking::page)
+    }),
+    post("/settings", Access::Page(ADMIN), || {
+        web::post().to(ranking::apply)
+    }),
+    get("/simulate", Access::Page(READING), || {
+        web::get().to(simulate::page)
+    }),
+    get("/agreement", Access::Page(READING), || {
+        web::get().to(quality::agreement_page)
+    }),
+    get("/audit", Access::Page(WORKING), || {
+        web::get().to(quality::audit_page)
+    }),
+    post("/audit/{study_uid}", Access::Page(WORKING), || {
+        web::post().to(quality::answer)
+    }),
+    get("/shown", Access::Page(DELIVERIES), || {
+        web::get().to(shown::page)
+    }),
     get("/intake", Access::Page(DOOR), || {
         web::get().to(intake::page)
     }),
@@ -209,7 +236,7 @@ const fn delete(path: &'static str, access: Access, handler: fn() -> Route) -> R
 /// The table.
 #[must_use]
 pub fn rules() -> &'static [Rule] {
-    &RULES
+    RULES
 }
 
 /// The rule of a request, by the pattern its path matched.
@@ -232,7 +259,7 @@ pub(super) fn methods_of(pattern: &str) -> String {
 /// Makes the routes. The gate refuses what has no rule, so nothing is reachable beside the table.
 pub(super) fn register(config: &mut web::ServiceConfig) {
     let mut done: Vec<&str> = Vec::new();
-    for rule in &RULES {
+    for rule in RULES {
         if done.contains(&rule.path) {
             continue;
         }

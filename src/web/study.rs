@@ -9,12 +9,12 @@ use askama::Template;
 
 use super::WebState;
 use super::answer::{PageError, Problem, html};
+use super::filters::parameters;
 use super::gate::Visitor;
 use super::intake::{Aside, KEPT_ASIDE_SHOWN};
 use super::reading::COMMENT_CHARS_MAX;
 use super::view::{Frame, Row};
-use super::words;
-use super::worklist::parameters;
+use super::{shown, words};
 use crate::alerts::links::short_code;
 use crate::store::feedback::takes_feedback;
 use crate::store::files::is_uid;
@@ -55,6 +55,8 @@ struct StudyPage {
     total_minutes: i64,
     settings_version: i64,
     probability: Option<String>,
+    /// What is shown of it by default.
+    probability_band: Option<&'static str>,
     pictured: Vec<Pictured>,
     /// In two columns.
     volumes: Vec<Vec<Volume>>,
@@ -76,6 +78,7 @@ struct StudyPage {
     comments: Vec<Comment>,
     comment_chars_max: usize,
     history: Vec<Happened>,
+    now_ms: i64,
 }
 
 struct Term {
@@ -167,6 +170,9 @@ pub(super) async fn page(
         .store
         .kept_aside_of(&study_uid, KEPT_ASIDE_SHOWN)
         .await?;
+    if asked_by_person {
+        shown::study(&state, &visitor, &study.item, study.settings_version);
+    }
     let row = Row::new(&study.item, me, &state);
     let zone = state.settings.time_zone;
     let minutes: Vec<f64> = study.item.reasons.iter().map(|r| r.minutes).collect();
@@ -190,11 +196,13 @@ pub(super) async fn page(
         comments: comments(&study, &state),
         comment_chars_max: COMMENT_CHARS_MAX,
         history: history(&study, &state),
+        now_ms: state.clock.now_ms(),
         others,
         idle_minutes: state.settings.worklist.claim_idle_minutes,
         reading_state: study.reading.clone(),
         settings_version: study.settings_version,
         probability: study.item.p_abnormal.map(|p| format!("{p:.3}")),
+        probability_band: study.item.p_abnormal.map(words::probability_band),
         pictured: pictured(&study),
         volumes: volumes(&study.volumes, no_norms.as_deref()),
         volumetry: row.volumetry.as_deref().map(without_subject),
@@ -411,7 +419,7 @@ fn told(d: DeliveryDetail, state: &WebState) -> Told {
 }
 
 /// The link to the site's viewer, with this study's numbers in it.
-fn viewer(state: &WebState, row: &Row) -> Option<String> {
+pub(super) fn viewer(state: &WebState, row: &Row) -> Option<String> {
     let template = &state.settings.viewer_url;
     let encode = |text: &str| {
         text.bytes().fold(String::new(), |mut out, byte| {

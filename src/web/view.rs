@@ -32,7 +32,7 @@ pub(super) struct Signed {
     pub may_read: bool,
     /// Claims, reads, says what they think.
     pub may_work: bool,
-    /// Whether the page of deliveries is for this role.
+    /// Whether the pages of deliveries and of what was shown are for this role.
     pub may_see_deliveries: bool,
 }
 
@@ -115,8 +115,41 @@ fn workers_stopped(state: &WebState) -> Option<String> {
 pub(super) struct Hand {
     pub reader: String,
     pub since: String,
+    /// When it ends, if nothing is done on the study until then.
+    pub ends_ms: i64,
     /// It is the visitor.
     pub mine: bool,
+}
+
+/// Until when a study is to be read.
+pub(super) struct Due {
+    pub at_ms: i64,
+    /// From when on it is soon.
+    pub soon_ms: i64,
+    pub text: String,
+    /// late, soon or ample.
+    pub class: &'static str,
+}
+
+impl Due {
+    /// A quarter of the time is left: soon.
+    fn new(item: &WorklistItem, arrived_ms: i64, state: &WebState) -> Option<Self> {
+        let settings = &state.settings.worklist;
+        let minutes = settings.due_minutes(item.band, item.order_priority == "stat")?;
+        let whole_ms = i64::from(minutes) * 60_000;
+        let (at_ms, soon_ms) = (arrived_ms + whole_ms, arrived_ms + whole_ms / 4 * 3);
+        let now_ms = state.clock.now_ms();
+        Some(Self {
+            at_ms,
+            soon_ms,
+            text: words::due(at_ms - now_ms),
+            class: match now_ms {
+                now if now > at_ms => "late",
+                now if now >= soon_ms => "soon",
+                _ => "ample",
+            },
+        })
+    }
 }
 
 /// A row of the list, in words.
@@ -135,6 +168,9 @@ pub(super) struct Row {
     pub arrived_ms: i64,
     pub arrived: String,
     pub waiting: String,
+    pub due: Option<Due>,
+    /// The series whose picture stands in the row, where something stands out.
+    pub thumbnail: Option<String>,
     pub why: String,
     pub state: String,
     pub state_class: &'static str,
@@ -156,6 +192,9 @@ impl Row {
             Hand {
                 reader,
                 since: words::since(since, now_ms, zone),
+                ends_ms: item.claim_active_at.as_deref().map_or(now_ms, |at| {
+                    state.settings.worklist.ends_ms(words::millis(at))
+                }),
                 mine,
             }
         });
@@ -179,6 +218,13 @@ impl Row {
             arrived_ms,
             arrived: words::since(arrived_ms, now_ms, zone),
             waiting: words::waiting(now_ms - arrived_ms),
+            due: Some(())
+                .filter(|()| item.rank > 0)
+                .and_then(|()| Due::new(item, arrived_ms, state)),
+            thumbnail: item
+                .pictured_series
+                .clone()
+                .filter(|_| item.band >= Band::Elevated),
             why: words::why(item),
             state: words::state(item, now_ms, zone),
             state_class: match item.state.as_str() {

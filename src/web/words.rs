@@ -29,6 +29,53 @@ pub(super) fn priority(priority: &str) -> Option<&'static str> {
     }
 }
 
+/// "due in 25 min", "overdue 2 h 05 min". The page's script says it in the same words.
+pub(super) fn due(left_ms: i64) -> String {
+    if left_ms < 0 {
+        format!("overdue {}", waiting(-left_ms))
+    } else {
+        format!("due in {}", waiting(left_ms))
+    }
+}
+
+/// What a state of screening is called in filters.
+pub(super) fn state_name(state: &str) -> &str {
+    match state {
+        "received" => "Not screened yet",
+        "screened" => "Screened",
+        "not_analysed" => "Not analysed",
+        "failed" => "Screening failed",
+        other => other,
+    }
+}
+
+/// A probability as pages show it: a range, because its last digits mean nothing.
+pub(super) fn probability_band(p: f64) -> &'static str {
+    match p {
+        p if p < 0.05 => "below 5 %",
+        p if p < 0.2 => "5 to 20 %",
+        p if p < 0.5 => "20 to 50 %",
+        p if p < 0.8 => "50 to 80 %",
+        _ => "above 80 %",
+    }
+}
+
+/// "2026-11", in the site's zone.
+pub(super) fn month(at_ms: UnixMillis, zone: Tz) -> String {
+    local(at_ms, zone).format("%Y-%m").to_string()
+}
+
+/// A finding by its code: "Lateral ventricles large".
+pub(super) fn finding_name(code: &str) -> String {
+    if code == "screening" {
+        return "Screening as a whole".to_owned();
+    }
+    let text = code.replace('_', " ");
+    let mut letters = text.chars();
+    let first = letters.next().map(|c| c.to_uppercase().to_string());
+    first.unwrap_or_default() + letters.as_str()
+}
+
 /// "72 y F", "14 mo M", or what is known of it.
 pub(super) fn age_and_sex(age_years: Option<f64>, sex: Option<&str>) -> String {
     let age = age_years.filter(|a| (0.0..200.0).contains(a)).map(|age| {
@@ -123,6 +170,33 @@ pub(super) fn counted(n: u64, one: &str) -> String {
     } else {
         format!("{n} {one}s")
     }
+}
+
+/// "1 study", "12 open studies".
+pub(super) fn studies(n: u64, what: &str) -> String {
+    let noun = if n == 1 { "study" } else { "studies" };
+    format!("{n} {what}{noun}")
+}
+
+/// "0.4 min", "12 min", "1 h 05 min": a wait that was reckoned.
+pub(super) fn wait_minutes(minutes: f64) -> String {
+    if minutes.abs() < 9.95 {
+        return format!("{minutes:.1} min");
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "minutes of a wait, bounded by the time looked at"
+    )]
+    let ms = (minutes.round() as i64).saturating_mul(60_000);
+    waiting(ms)
+}
+
+/// "+1.5", "\u{2212}3.2", "0.0": minutes of a change.
+pub(super) fn signed(minutes: f64) -> String {
+    if minutes.abs() < 0.05 {
+        return "0.0".to_owned();
+    }
+    format!("{minutes:+.1}").replace('-', "\u{2212}")
 }
 
 /// Whole minutes that add up to the rounded sum (largest remainder).
@@ -260,6 +334,7 @@ mod tests {
 
     fn item(reasons: Vec<Reason>) -> WorklistItem {
         WorklistItem {
+            number: 1,
             study_uid: "1.2".into(),
             rank: 1,
             band: Band::Routine,
@@ -286,9 +361,13 @@ mod tests {
             description: None,
             referrer: None,
             modality: None,
+            region: None,
+            location: None,
             images: 0,
             assigned_to: None,
             claimed_at: None,
+            claim_active_at: None,
+            pictured_series: None,
         }
     }
 
@@ -337,6 +416,8 @@ mod tests {
     #[test]
     fn times_and_ages_read_well() {
         assert_eq!(waiting(-5), "0 min");
+        assert_eq!(due(25 * MINUTE_MS), "due in 25 min");
+        assert_eq!(due(-65 * MINUTE_MS), "overdue 1 h 05 min");
         assert_eq!(waiting(65 * MINUTE_MS), "1 h 05 min");
         assert_eq!(waiting(51 * 60 * MINUTE_MS), "2 d 3 h");
         assert_eq!(age_and_sex(Some(72.9), Some("F")), "72 y F");
@@ -351,5 +432,21 @@ mod tests {
         assert_eq!(exact_time(noon, zone), "2026-11-23 13:00:00");
         assert_eq!(dicom_date("20261123"), "2026-11-23");
         assert_eq!(counted(1, "image"), "1 image");
+        assert_eq!(studies(2, "open "), "2 open studies");
+        assert_eq!(wait_minutes(9.94), "9.9 min");
+        assert_eq!(wait_minutes(64.6), "1 h 05 min");
+        assert_eq!(signed(-3.21), "\u{2212}3.2");
+        assert_eq!(signed(-0.01), "0.0");
+        assert_eq!(signed(10.0), "+10.0");
+        assert_eq!(probability_band(0.05), "5 to 20 %");
+        assert_eq!(probability_band(0.999), "above 80 %");
+        assert_eq!(
+            finding_name("lateral_ventricles_large"),
+            "Lateral ventricles large"
+        );
+        assert_eq!(
+            month(millis("2026-11-30T23:30:00Z"), chrono_tz::Europe::Berlin),
+            "2026-12"
+        );
     }
 }

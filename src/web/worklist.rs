@@ -4,32 +4,18 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
 use super::WebState;
-use super::answer::{PageError, Problem, html};
+use super::answer::{PageError, html};
+use super::filters::{self, Active, Address, BANDS, ME, Select, UNASSIGNED, parameters, value};
 use super::gate::Visitor;
 use super::view::{Frame, Row};
-use super::words;
+use super::{shown, words};
 use crate::store::files::is_uid;
-use crate::triage::Band;
-use crate::worklist::{Assignment, ITEMS_PER_PAGE, WorklistQuery};
+use crate::store::filters::SavedFilter;
 
-/// Longest search text, in characters.
-pub(super) const SEARCH_CHARS_MAX: usize = 200;
-/// Last page that may be asked for.
-pub(super) const PAGE_MAX: u64 = 1_000_000;
-/// Values of `assigned`.
-const ME: &str = "me";
-const UNASSIGNED: &str = "unassigned";
+use crate::worklist::{ITEMS_PER_PAGE, Reading, Sort, WorklistQuery};
+
 /// How often the page reloads itself where there is no JavaScript.
 const RELOAD_SECONDS: u32 = 30;
-
-/// Bands that the list can be filtered by, most urgent first.
-const BANDS: [Band; 5] = [
-    Band::Critical,
-    Band::Urgent,
-    Band::Elevated,
-    Band::Routine,
-    Band::Pending,
-];
 
 #[derive(Template)]
 #[template(path = "worklist.html")]
@@ -50,12 +36,19 @@ struct List {
     total_text: String,
     page: u64,
     pages: u64,
-    q: String,
-    band: &'static str,
-    assigned: &'static str,
-    filters: Vec<Filter>,
+    at: Address,
+    bands: Vec<Filter>,
     /// Whose studies.
     whose: Vec<Filter>,
+    /// Filters behind the button.
+    selects: Vec<Select>,
+    /// Those that are on.
+    active: Vec<Active>,
+    saved: Vec<Saved>,
+    columns: Vec<Column>,
+    /// Studies that were read, not those that wait.
+    of_read: bool,
+    filtered: bool,
     /// The study that was marked read just now, to be undone: UID and name.
     undo: Option<(String, String)>,
     /// The reader asked for the next case and there is none.
@@ -64,8 +57,6 @@ struct List {
     now: String,
     /// Bound on overtaking, minutes.
     bound_minutes: f64,
-    /// This list in the address bar, without the page.
-    base: String,
 }
 
 struct Filter {
@@ -76,57 +67,22 @@ struct Filter {
     count: u64,
 }
 
-/// Name and value of each parameter, once; what cannot be read is left out.
-pub(super) fn parameters(req: &HttpRequest) -> Vec<(String, String)> {
-    web::Query::<Vec<(String, String)>>::from_query(req.query_string())
-        .map(web::Query::into_inner)
-        .unwrap_or_default()
+/// A filter that the visitor keeps.
+struct Saved {
+    id: i64,
+    name: String,
+    href: String,
+    here: bool,
 }
 
-fn value<'a>(parameters: &'a [(String, String)], name: &str) -> Option<&'a str> {
-    let mut found = parameters
-        .iter()
-        .filter(|(n, v)| n == name && !v.is_empty());
-    found.next().map(|(_, v)| v.as_str())
-}
-
-/// Reads `band`, `q`, `assigned` and `page`; `me` is the account that asks.
-pub(super) fn query(parameters: &[(String, String)], me: &str) -> Result<WorklistQuery, Problem> {
-    let value = |name: &str| value(parameters, name);
-    let band = value("band")
-        .map(|text| {
-            Band::parse(text).ok_or_else(|| {
-                let all: Vec<&str> = BANDS.iter().map(|b| b.as_str()).collect();
-                let detail = format!("band must be one of {}, or be left out.", all.join(", "));
-                Problem::bad_request("unknown_band", detail)
-            })
-        })
-        .transpose()?;
-    let page = value("page").unwrap_or("1").parse::<u64>().ok();
-    let Some(page) = page.filter(|p| (1..=PAGE_MAX).contains(p)) else {
-        let detail = format!("page must be a whole number from 1 to {PAGE_MAX}.");
-        return Err(Problem::bad_request("bad_page", detail));
-    };
-    let q = value("q").map(str::trim).filter(|q| !q.is_empty());
-    if q.is_some_and(|q| q.chars().count() > SEARCH_CHARS_MAX || q.contains('\0')) {
-        let detail = format!("q must have at most {SEARCH_CHARS_MAX} characters and no NUL.");
-        return Err(Problem::bad_request("bad_search", detail));
-    }
-    let assigned = match value("assigned") {
-        None => None,
-        Some(ME) => Some(Assignment::Reader(me.to_owned())),
-        Some(UNASSIGNED) => Some(Assignment::Nobody),
-        Some(_) => {
-            let detail = format!("assigned must be {ME} or {UNASSIGNED}, or be left out.");
-            return Err(Problem::bad_request("unknown_assigned", detail));
-        }
-    };
-    Ok(WorklistQuery {
-        assigned,
-        band,
-        q: q.map(str::to_owned),
-        page,
-    })
+/// A column's head.
+struct Column {
+    class: &'static str,
+    text: &'static str,
+    /// Where its order is one click away.
+    href: Option<String>,
+    /// As `aria-sort` says it, where the list is in its order.
+    sorted: Option<&'static str>,
 }
 
 pub(super) async fn page(
@@ -135,17 +91,18 @@ pub(super) async fn page(
     visitor: web::ReqData<Visitor>,
 ) -> Result<HttpResponse, PageError> {
     let parameters = parameters(&req);
-    let asked = query(&parameters, &visitor.user.name)?;
+    let asked = filters::query(&parameters, &visitor.user.name)?;
     let frame = Frame {
         reload_seconds: RELOAD_SECONDS,
         ..Frame::new("Worklist", "worklist", &visitor, &state)
     };
+    let renewed = parameters.iter().any(|(n, v)| n == "fragment" && v == "1");
     let list = List {
         undo: undo(&state, &visitor, value(&parameters, "read")).await?,
         none_left: value(&parameters, "none").is_some(),
-        ..list(&state, &visitor, asked).await?
+        ..list(&state, &visitor, Address::of(&parameters), asked, renewed).await?
     };
-    if parameters.iter().any(|(n, v)| n == "fragment" && v == "1") {
+    if renewed {
         html(&Fragment { frame, list })
     } else {
         html(&ListPage { frame, list })
@@ -175,7 +132,9 @@ async fn undo(
 async fn list(
     state: &WebState,
     visitor: &Visitor,
+    at: Address,
     mut asked: WorklistQuery,
+    renewed: bool,
 ) -> Result<List, PageError> {
     let me = &visitor.user.name;
     let held_since_ms = state.held_since_ms();
@@ -186,122 +145,121 @@ async fn list(
         asked.page = pages;
         found = state.store.worklist(&asked, held_since_ms).await?;
     }
-    let counts = state.store.open_studies_by_band().await?;
-    let claims = state.store.claim_counts(state.acting(me)).await?;
-    let band = asked.band.map_or("", Band::as_str);
-    let assigned = match asked.assigned {
-        None => "",
-        Some(Assignment::Reader(_)) => ME,
-        Some(Assignment::Nobody) => UNASSIGNED,
-    };
-    let q = asked.q.clone().unwrap_or_default();
-    let count_of = |b: &str| {
-        let counted = counts.iter().filter(|(name, _)| b.is_empty() || name == b);
-        u64::try_from(counted.map(|(_, n)| n).sum::<i64>()).unwrap_or(0)
-    };
-    let filter = |value: &'static str, text: &'static str| Filter {
-        value,
-        text,
-        href: address(value, &q, assigned),
-        here: value == band,
-        count: count_of(value),
-    };
-    let filters = std::iter::once(filter("", "All"))
-        .chain(BANDS.iter().map(|b| filter(b.as_str(), words::band(*b))))
-        .collect();
-    let whose = |value: &'static str, text: &'static str, count: u64| Filter {
-        value,
-        text,
-        href: address(band, &q, value),
-        here: value == assigned,
-        count,
-    };
-    let open = count_of("");
-    let whose = vec![
-        whose("", "Anyone's", open),
-        whose(ME, "Mine", claims.mine),
-        whose(UNASSIGNED, "Unclaimed", open.saturating_sub(claims.held)),
-    ];
+    shown::list(state, visitor, &at, &found, renewed);
+    let choices = filters::choices(state).await?;
+    let readers = state.store.readers().await?;
+    let saved = state.store.saved_filters(me).await?;
     let now_ms = state.clock.now_ms();
+    let of_read = asked.reading == Reading::Read;
+    let what = if of_read { "read " } else { "open " };
+    let (bands, whose) = quick_filters(state, &at, me).await?;
     Ok(List {
         rows: found
             .items
             .iter()
             .map(|item| Row::new(item, me, state))
             .collect(),
-        total_text: if found.total == 1 {
-            "1 open study".to_owned()
-        } else {
-            format!("{} open studies", found.total)
-        },
+        total_text: words::studies(found.total, what),
         page: asked.page,
         pages,
-        base: address(band, &q, assigned),
-        q,
-        band,
-        assigned,
-        filters,
+        bands,
         whose,
+        selects: filters::selects(&at, &choices, &readers),
+        active: filters::active(&at),
+        saved: saved.into_iter().map(|s| kept(s, &at)).collect(),
+        columns: columns(&at, &asked),
+        of_read,
+        filtered: asked.is_filtered(),
+        at,
         undo: None,
         none_left: false,
         now_ms,
         now: words::clock_time(now_ms, now_ms, state.settings.time_zone),
-        bound_minutes: state.ranker.settings.overtaking_bound_minutes(),
+        bound_minutes: state.ranker.rules().settings.overtaking_bound_minutes(),
     })
 }
 
-/// The address of the first page of a filtered list.
-pub(super) fn address(band: &str, q: &str, assigned: &str) -> String {
-    let encoded: String = q.bytes().fold(String::new(), |mut out, byte| {
-        use std::fmt::Write as _;
-        if byte.is_ascii_alphanumeric() {
-            out.push(char::from(byte));
-        } else {
-            let _ = write!(out, "%{byte:02X}");
-        }
-        out
-    });
-    format!("/worklist?band={band}&q={encoded}&assigned={assigned}")
+/// Bands, and whose studies: always in sight, with counts.
+async fn quick_filters(
+    state: &WebState,
+    at: &Address,
+    me: &str,
+) -> Result<(Vec<Filter>, Vec<Filter>), PageError> {
+    let counts = state.store.open_studies_by_band().await?;
+    let claims = state.store.claim_counts(state.acting(me)).await?;
+    let count_of = |b: &str| {
+        let counted = counts.iter().filter(|(name, _)| b.is_empty() || name == b);
+        u64::try_from(counted.map(|(_, n)| n).sum::<i64>()).unwrap_or(0)
+    };
+    let filter = |name: &'static str, value: &'static str, text: &'static str, count| Filter {
+        value,
+        text,
+        href: at.with(name, value).url(),
+        here: at.get(name) == value,
+        count,
+    };
+    let open = count_of("");
+    let bands = std::iter::once(filter("band", "", "All", open))
+        .chain(BANDS.iter().map(|b| {
+            let value = b.as_str();
+            filter("band", value, words::band(*b), count_of(value))
+        }))
+        .collect();
+    let free = open.saturating_sub(claims.held);
+    let whose = vec![
+        filter("assigned", "", "Anyone's", open),
+        filter("assigned", ME, "Mine", claims.mine),
+        filter("assigned", UNASSIGNED, "Unclaimed", free),
+    ];
+    Ok((bands, whose))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(pairs: &[(&str, &str)]) -> Result<WorklistQuery, &'static str> {
-        let pairs: Vec<(String, String)> = pairs
-            .iter()
-            .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
-            .collect();
-        query(&pairs, "anna").map_err(|p| p.code)
+fn kept(saved: SavedFilter, at: &Address) -> Saved {
+    let list = Address::parse(&saved.query);
+    Saved {
+        id: saved.id,
+        name: saved.name,
+        href: list.url(),
+        here: list == *at,
     }
+}
 
-    #[test]
-    fn a_wrong_parameter_is_named() {
-        assert_eq!(read(&[("band", "high")]), Err("unknown_band"));
-        assert_eq!(read(&[("assigned", "bert")]), Err("unknown_assigned"));
-        assert_eq!(read(&[("page", "0")]), Err("bad_page"));
-        assert_eq!(read(&[("page", "x")]), Err("bad_page"));
-        assert_eq!(read(&[("q", &"x".repeat(201))]), Err("bad_search"));
-    }
-
-    #[test]
-    fn mine_is_who_asks() {
-        let assigned = |value| read(&[("assigned", value)]).map(|q| q.assigned);
-        assert_eq!(assigned(ME), Ok(Some(Assignment::Reader("anna".into()))));
-        assert_eq!(assigned(UNASSIGNED), Ok(Some(Assignment::Nobody)));
-        assert_eq!(assigned(""), Ok(None));
-    }
-
-    #[test]
-    fn empty_parameters_are_as_good_as_none() {
-        let expected = WorklistQuery {
-            page: 1,
-            ..WorklistQuery::default()
+fn columns(at: &Address, asked: &WorklistQuery) -> Vec<Column> {
+    let sortable = |class, text, sort: Sort| {
+        let here = asked.sort == sort;
+        // once more turns it round, a third time back to the order of the list
+        let (order, dir) = match (here, asked.descending, sort) {
+            (true, false, _) => (sort.as_str(), "desc"),
+            (true, true, _) | (false, _, Sort::Place) => ("", ""),
+            (false, ..) => (sort.as_str(), ""),
         };
-        assert_eq!(
-            read(&[("band", ""), ("q", " "), ("page", "")]),
-            Ok(expected)
-        );
-    }
+        Column {
+            class,
+            text,
+            href: Some(at.with("sort", order).with("dir", dir).url()),
+            sorted: (here && (sort != Sort::Place || asked.descending)).then_some(
+                if asked.descending {
+                    "descending"
+                } else {
+                    "ascending"
+                },
+            ),
+        }
+    };
+    let plain = |class, text| Column {
+        class,
+        text,
+        href: None,
+        sorted: None,
+    };
+    vec![
+        sortable("c-rank", "#", Sort::Place),
+        plain("c-band", "Band"),
+        sortable("c-patient", "Patient", Sort::Patient),
+        sortable("c-study", "Study", Sort::Study),
+        sortable("c-wait", "Waiting", Sort::Arrived),
+        plain("c-why", "Why it stands here"),
+        sortable("c-state", "State", Sort::State),
+        plain("c-hand", "Reader"),
+    ]
 }

@@ -1,7 +1,11 @@
 //! The ordered list: what a reader sees of each study, and news of what changed.
 
+pub mod agreement;
+mod query;
 mod reading;
+pub mod what_if;
 
+pub use query::{Reading, Sort, WorklistQuery};
 pub use reading::{
     Acting, Assignment, Claim, FeedbackEntry, ReadingEvent, Verdict, WorklistSettings,
 };
@@ -16,32 +20,12 @@ pub const ITEMS_PER_PAGE: u64 = 50;
 /// Changes a slow browser may fall behind before it is told to reload.
 const NEWS_CAPACITY: usize = 256;
 
-/// Which part of the list is asked for.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct WorklistQuery {
-    /// Only this band.
-    pub band: Option<Band>,
-    /// Text in patient name or id, accession, description or referrer.
-    pub q: Option<String>,
-    /// Only what this reader has in hand, or what nobody has.
-    pub assigned: Option<Assignment>,
-    /// From 1.
-    pub page: u64,
-}
-
-impl WorklistQuery {
-    /// Whether it leaves out a part of the open studies.
-    #[must_use]
-    pub fn is_filtered(&self) -> bool {
-        self.band.is_some()
-            || self.assigned.is_some()
-            || self.q.as_deref().is_some_and(|q| !q.trim().is_empty())
-    }
-}
-
 /// One row of the list. Times are RFC 3339 in UTC.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct WorklistItem {
+    /// The number under which the log keeps it.
+    #[serde(skip)]
+    pub number: i64,
     /// (0020,000D)
     pub study_uid: String,
     /// Place among all open studies, from 1.
@@ -94,12 +78,21 @@ pub struct WorklistItem {
     pub referrer: Option<String>,
     /// (0008,0060) of the first series.
     pub modality: Option<String>,
+    /// (0018,0015) of the first series.
+    pub region: Option<String>,
+    /// (0008,0080)
+    pub location: Option<String>,
     /// Images received so far.
     pub images: u64,
     /// Name of the reader's account that has it in hand.
     pub assigned_to: Option<String>,
     /// Since when.
     pub claimed_at: Option<String>,
+    /// When that reader last did something on it: the claim ends so many minutes after.
+    pub claim_active_at: Option<String>,
+    /// A series of which there is a picture (0020,000E).
+    #[serde(skip)]
+    pub pictured_series: Option<String>,
 }
 
 /// A page of the list.
@@ -264,11 +257,13 @@ pub fn display_name(raw: &str) -> String {
     }
 }
 
-/// Something about a study changed.
+/// Something changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct News {
-    /// (0020,000D)
-    pub study_uid: String,
+pub enum News {
+    /// About this study (0020,000D).
+    Study(String),
+    /// About the whole list.
+    Everything,
 }
 
 /// Tells every open browser that a row changed.
@@ -284,9 +279,12 @@ impl Default for NewsDesk {
 impl NewsDesk {
     /// Spreads the news; it is fine if nobody listens.
     pub fn tell(&self, study_uid: &str) {
-        let _ = self.0.send(News {
-            study_uid: study_uid.to_owned(),
-        });
+        let _ = self.0.send(News::Study(study_uid.to_owned()));
+    }
+
+    /// Says that any row may have changed.
+    pub fn tell_of_everything(&self) {
+        let _ = self.0.send(News::Everything);
     }
 
     /// Listens from now on.

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use firstread::clock::Clock;
 use firstread::store::accounts::Role;
+use firstread::worklist::Acting;
 use serde_json::{Value, json};
 
 use crate::site::{Site, uid};
@@ -210,4 +212,31 @@ async fn searching(anna: &Browser) {
         uid(7),
         "keys do nothing under the help"
     );
+}
+
+#[tokio::test]
+async fn a_claim_that_runs_out_is_free_at_that_moment() {
+    let Some(anna) = Browser::open().await else {
+        return;
+    };
+    let site = Site::start().await;
+    site.study(1, 60, 10.0).await;
+    site.user("anna", Role::Reader).await;
+    anna.sign_in(&site, "anna", "/worklist").await;
+    anna.until(LISTENS).await;
+    let now_ms = site.clock.now_ms();
+    let bert = Acting {
+        reader: "bert",
+        now_ms,
+        held_since_ms: now_ms - 1_800_000,
+    };
+    site.store.claim_study(&uid(1), bert).await.unwrap();
+    // two seconds are left of it when the list looks
+    site.clock.advance_ms(1_798_000);
+    site.news.tell(&uid(1));
+    sees(&anna, 1, "bert").await;
+    // nobody tells what happens then
+    site.clock.advance_ms(2_100);
+    sees(&anna, 1, "").await;
+    anna.close().await;
 }

@@ -145,6 +145,7 @@ async fn a_claim_ends_without_activity() {
         let settings = WebSettings {
             worklist: WorklistSettings {
                 claim_idle_minutes: 30,
+                ..WorklistSettings::default()
             },
             ..WebSettings::default()
         };

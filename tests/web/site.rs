@@ -15,7 +15,10 @@ use firstread::triage::{Band, Evidence, Finding, Ranking, Reason, Screening, Tri
 use firstread::web::{self, Health, WebSettings, WebState};
 use firstread::worklist::NewsDesk;
 use reqwest::{Client, Response, StatusCode, redirect::Policy};
-use sea_orm::{ActiveModelTrait, ActiveValue::Set, Database, DatabaseConnection};
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, Database, DatabaseConnection, EntityTrait,
+    QueryFilter,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::common;
@@ -63,11 +66,12 @@ impl Site {
         let (news, health) = (NewsDesk::default(), Health::default());
         health.worker_beat(NOON_MS);
         let alerts = Arc::new(alerts(data.path()));
-        let ranker = Arc::new(Ranker {
-            settings: TriageSettings::default(),
-            version: 1,
-            alerts: alerts.policy.clone(),
-        });
+        let rules = store
+            .settle_settings(&TriageSettings::default(), NOON_MS)
+            .await
+            .unwrap();
+        assert_eq!(rules.version, 1);
+        let ranker = Arc::new(Ranker::new(rules, alerts.policy.clone()));
         let state = WebState::new(
             store.clone(),
             news.clone(),
@@ -171,7 +175,7 @@ impl Site {
         &self,
         study: &study::Model,
         change: impl FnOnce(&mut series::ActiveModel),
-    ) {
+    ) -> series::Model {
         let mut row = series::ActiveModel {
             study_id: Set(study.id),
             series_uid: Set(format!("{}.1", study.study_uid)),
@@ -186,19 +190,24 @@ impl Site {
         };
         change(&mut row);
         let kept = row.insert(&self.db).await.unwrap();
+        self.image_of(&kept, study.arrived_at).await;
+        kept
+    }
+
+    pub async fn image_of(&self, series: &series::Model, received_at: i64) -> instance::Model {
         let image = instance::ActiveModel {
-            series_id: Set(kept.id),
-            sop_uid: Set(format!("{}.1", kept.series_uid)),
+            series_id: Set(series.id),
+            sop_uid: Set(format!("{}.{received_at}", series.series_uid)),
             sop_class_uid: Set("1.2.840.10008.5.1.4.1.1.4".into()),
             transfer_syntax_uid: Set("1.2.840.10008.1.2.1".into()),
             frames: Set(1),
             digest: Set("00".into()),
             size_bytes: Set(1),
             path: Set("objects/none".into()),
-            received_at: Set(study.arrived_at),
+            received_at: Set(received_at),
             ..Default::default()
         };
-        image.insert(&self.db).await.unwrap();
+        image.insert(&self.db).await.unwrap()
     }
 
     pub async fn screening_with(
@@ -252,6 +261,12 @@ impl Site {
             ..Default::default()
         };
         row.update(&self.db).await.unwrap();
+    }
+
+    /// The row as it is now.
+    pub async fn row(&self, n: u32) -> study::Model {
+        let found = study::Entity::find().filter(study::Column::StudyUid.eq(uid(n)));
+        found.one(&self.db).await.unwrap().unwrap()
     }
 
     pub fn picture(&self, study_uid: &str, name: &str, bytes: &[u8]) {

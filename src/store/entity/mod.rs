@@ -8,6 +8,8 @@
 
 pub mod alert;
 pub mod api_token;
+pub mod audit;
+pub mod audit_mark;
 pub mod claim;
 pub mod delivery;
 pub mod destination;
@@ -17,10 +19,13 @@ pub mod imaging_order;
 pub mod instance;
 pub mod job;
 pub mod quarantine;
+pub mod ranking_in_force;
 pub mod reading_event;
+pub mod saved_filter;
 pub mod screening;
 pub mod series;
 pub mod settings_version;
+pub mod shown_log;
 pub mod study;
 pub mod user_account;
 pub mod web_session;

@@ -13,6 +13,9 @@ pub struct Model {
     pub created_at: i64,
     #[sea_orm(column_type = "Text")]
     pub created_by: String,
+    /// why they were changed, in the words of who did it
+    #[sea_orm(column_type = "Text", nullable)]
+    pub note: Option<String>,
 }
 
 /// Joins are written as queries where they are needed.

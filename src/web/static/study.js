@@ -7,13 +7,20 @@
   const { uid } = work().dataset;
   // the list as the reader left it
   const list = new URLSearchParams(sessionStorage.getItem("list") ?? "");
-  let busy = false, again = false;
+  let busy = false, again = false, ending = 0;
 
   const address = () => `/worklist?${list}`;
   document.getElementById("back").href = address();
   function fillNext() {
     const next = document.getElementById("next");
-    if (next) for (const name of ["band", "q"]) next.elements[name].value = list.get(name) ?? "";
+    if (next) next.elements.list.value = String(list);
+  }
+
+  // A claim that runs out is told by nobody: the page looks again at that moment.
+  function watchClaim() {
+    clearTimeout(ending);
+    const { ends, now } = work().dataset;
+    if (ends) ending = setTimeout(refresh, Math.max(1000, Number(ends) - Number(now) + 50));
   }
 
   async function refresh() {
@@ -29,6 +36,7 @@
         if (part) patch(document.getElementById(id), document.adoptNode(part));
       }
       fillNext();
+      watchClaim();
     } catch {
       // the next news asks again
     } finally {
@@ -83,5 +91,6 @@
   }
   document.addEventListener("visibilitychange", listen);
   fillNext();
+  watchClaim();
   listen();
 })();

@@ -18,10 +18,13 @@ window.firstread = (() => {
     if (old.isEqualNode(fresh)) return;
     if (old.nodeType !== fresh.nodeType || old.nodeName !== fresh.nodeName) { old.replaceWith(fresh); return; }
     if (old.nodeType === Node.TEXT_NODE) { old.data = fresh.data; return; }
-    for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
+    for (const { name } of [...old.attributes]) {
+      // what the reader opened stays open
+      if (!fresh.hasAttribute(name) && !(name === "open" && old.nodeName === "DETAILS")) old.removeAttribute(name);
+    }
     for (const { name, value } of [...fresh.attributes]) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
     // what the reader is typing or choosing stays
-    if (old.nodeName === "INPUT" || old.nodeName === "SELECT" && old === document.activeElement) return;
+    if (old.nodeName === "INPUT" || old.nodeName === "SELECT") return;
     const theirs = [...fresh.childNodes];
     const ours = [...old.childNodes];
     theirs.forEach((node, i) => ours[i] ? patch(ours[i], node) : old.append(node));

@@ -10,7 +10,7 @@
   const FRESH_MS = 20000;          // how long a new row is marked
   let clockAhead = Date.now() - Number(live.dataset.now);
   let unseen = new Set();
-  let wanted = false, fetching = false, last = 0, timer = 0, fetched = Promise.resolve();
+  let wanted = false, fetching = false, last = 0, timer = 0, ending = 0, fetched = Promise.resolve();
 
   const rows = () => document.getElementById("rows");
   const now = () => Date.now() - clockAhead;
@@ -27,6 +27,21 @@
       const text = waiting(now() - Number(el.dataset.since));
       if (el.textContent !== text) el.textContent = text;
     }
+    for (const el of live.querySelectorAll("[data-due]")) {
+      const left = Number(el.dataset.due) - now();
+      const text = left < 0 ? `overdue ${waiting(-left)}` : `due in ${waiting(left)}`;
+      const urgency = left < 0 ? "late" : now() >= Number(el.dataset.soon) ? "soon" : "ample";
+      if (el.textContent !== text) el.textContent = text;
+      if (!el.classList.contains(urgency)) el.className = `sub due ${urgency}`;
+    }
+  }
+
+  // A claim that runs out is told by nobody: the list looks again at that moment.
+  function watchClaims() {
+    clearTimeout(ending);
+    const ends = [...live.querySelectorAll("[data-ends]")].map((el) => Number(el.dataset.ends));
+    const left = Math.min(...ends) - now();
+    if (left < REFRESH_ANYWAY_MS) ending = setTimeout(ask, Math.max(REFRESH_GAP_MS, left + 50));
   }
 
   function rowInHand() {
@@ -117,6 +132,7 @@
       if (added.length) say(`${added.length} new in the list`);
       live.classList.remove("stale");
       tick();
+      watchClaims();
     } catch {
       live.classList.add("stale");
     } finally {
@@ -192,6 +208,7 @@
     sessionStorage.setItem("list", String(asked));
   }
   remember();
+  watchClaims();
   if (location.hash === "#q") document.getElementById("q").focus();
   setInterval(tick, 5000);
   setInterval(ask, REFRESH_ANYWAY_MS);
