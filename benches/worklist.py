@@ -168,13 +168,16 @@ def arrivals(server, folder, stop):
 def listen(ask, heard):
     """A browser: notes when each study was named, and asks for the list again."""
     asked = 0.0
-    for line in ask("/events"):
-        if not line.startswith(b"data:"):
-            continue
-        heard.append((time.monotonic(), line.decode()))
-        if time.monotonic() - asked >= 0.5:
-            asked = time.monotonic()
-            ask("/worklist?fragment=1").read()
+    try:
+        for line in ask("/events"):
+            if not line.startswith(b"data:"):
+                continue
+            heard.append((time.monotonic(), line.decode()))
+            if time.monotonic() - asked >= 0.5:
+                asked = time.monotonic()
+                ask("/worklist?fragment=1").read()
+    except OSError:
+        pass  # the server has stopped
 
 
 def timed(ask, paths, requests):

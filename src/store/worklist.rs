@@ -450,6 +450,7 @@ fn item(study: &study::Model, rank: u64, images: u64, claim: Option<Claim>) -> W
         claimed_at: claim.as_ref().map(|c| rfc3339(c.since_ms)),
         claim_active_at: claim.as_ref().map(|c| rfc3339(c.active_ms)),
         assigned_to: claim.map(|c| c.reader),
+        read_at: (study.reading == "read").then(|| rfc3339(study.changed_at)),
         pictured_series: None,
     }
 }

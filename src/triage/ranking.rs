@@ -341,10 +341,35 @@ mod tests {
         })
     }
 
+    /// Whatever an administrator may apply.
+    fn any_settings() -> impl Strategy<Value = TriageSettings> {
+        let caps = (0.0..1440.0f64, 0.0..1440.0f64, 0.0..1440.0f64);
+        let ai = (0.0..600.0f64, 1e-6..0.4f64, 0.001..0.999f64);
+        let orders = (0.0..1000.0f64, 0.0..50_000.0f64);
+        let bands = (0.0..1000.0f64, 0.0..2000.0f64);
+        (ai, caps, orders, bands).prop_map(|((k, floor, prevalence), caps, orders, bands)| {
+            let settings = TriageSettings {
+                k_minutes_per_logit: k,
+                p_floor: floor,
+                ai_cap_minutes: caps.0,
+                findings_cap_minutes: caps.1,
+                site_rules_cap_minutes: caps.2,
+                asap_minutes: orders.0,
+                stat_minutes: orders.0 + orders.1,
+                elevated_from_minutes: bands.0,
+                urgent_from_minutes: bands.0 + bands.1,
+                site_prevalence: prevalence,
+            };
+            settings.check().unwrap();
+            settings
+        })
+    }
+
     proptest! {
         #[test]
-        fn raising_evidence_never_lowers_a_study(e in any_evidence(), up in 0.0..1.0f64, g in 0usize..4) {
-            let s = TriageSettings::default();
+        fn raising_evidence_never_lowers_a_study(
+            e in any_evidence(), s in any_settings(), up in 0.0..1.0f64, g in 0usize..4,
+        ) {
             let before = rank(&e, &s);
             if let Some(screening) = &e.screening {
                 let p = screening.p_calibrated;
@@ -357,20 +382,25 @@ mod tests {
             let mut more = e.clone();
             more.findings.push(finding(["a", "b", "c", "d"][g], up * 60.0));
             prop_assert!(rank(&more, &s).head_start_ms >= before.head_start_ms);
-            let mut more = e.clone();
-            more.order = OrderPriority::Stat;
-            prop_assert!(rank(&more, &s).head_start_ms >= before.head_start_ms);
+            for order in [OrderPriority::Routine, OrderPriority::Asap, OrderPriority::Stat] {
+                let other = rank(&Evidence { order, ..e.clone() }, &s);
+                if order >= e.order {
+                    prop_assert!(other.head_start_ms >= before.head_start_ms);
+                } else {
+                    prop_assert!(other.head_start_ms <= before.head_start_ms);
+                }
+                prop_assert_eq!(other.band, before.band);
+            }
         }
 
         #[test]
-        fn the_published_bound_holds(a in any_evidence(), b in any_evidence()) {
-            let s = TriageSettings::default();
-            let (mut a, mut b) = (a, b);
-            a.order = OrderPriority::Routine;
-            b.order = OrderPriority::Routine;
+        fn the_published_bound_holds(a in any_evidence(), b in any_evidence(), s in any_settings()) {
+            let (a, mut b) = (a, b);
+            b.order = a.order;
             let bound_minutes = s.overtaking_bound_minutes();
             let lead = rank(&a, &s).head_start_ms - rank(&b, &s).head_start_ms;
-            prop_assert!(lead as f64 <= bound_minutes * 60_000.0);
+            // a millisecond for rounding each
+            prop_assert!(lead as f64 <= bound_minutes * 60_000.0 + 2.0);
             prop_assert!(rank(&a, &s).head_start_ms >= 0);
         }
     }

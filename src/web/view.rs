@@ -168,6 +168,8 @@ pub(super) struct Row {
     pub arrived_ms: i64,
     pub arrived: String,
     pub waiting: String,
+    /// When it arrived and was read, where it was.
+    pub read: Option<[String; 2]>,
     pub due: Option<Due>,
     /// The series whose picture stands in the row, where something stands out.
     pub thumbnail: Option<String>,
@@ -218,6 +220,11 @@ impl Row {
             arrived_ms,
             arrived: words::since(arrived_ms, now_ms, zone),
             waiting: words::waiting(now_ms - arrived_ms),
+            read: item.read_at.as_deref().map(|at| {
+                let read = words::clock_time(words::millis(at), now_ms, zone);
+                let arrived = words::clock_time(arrived_ms, now_ms, zone);
+                [arrived, format!("Read {read}")]
+            }),
             due: Some(())
                 .filter(|()| item.rank > 0)
                 .and_then(|()| Due::new(item, arrived_ms, state)),

@@ -367,6 +367,7 @@ mod tests {
             assigned_to: None,
             claimed_at: None,
             claim_active_at: None,
+            read_at: None,
             pictured_series: None,
         }
     }

@@ -252,13 +252,17 @@ fn columns(at: &Address, asked: &WorklistQuery) -> Vec<Column> {
         href: None,
         sorted: None,
     };
+    let (waited, why) = match asked.reading {
+        Reading::Unread => ("Waiting", "Why it stands here"),
+        Reading::Read => ("Arrived", "Why it stood there"),
+    };
     vec![
         sortable("c-rank", "#", Sort::Place),
         plain("c-band", "Band"),
         sortable("c-patient", "Patient", Sort::Patient),
         sortable("c-study", "Study", Sort::Study),
-        sortable("c-wait", "Waiting", Sort::Arrived),
-        plain("c-why", "Why it stands here"),
+        sortable("c-wait", waited, Sort::Arrived),
+        plain("c-why", why),
         sortable("c-state", "State", Sort::State),
         plain("c-hand", "Reader"),
     ]

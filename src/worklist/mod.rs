@@ -90,6 +90,8 @@ pub struct WorklistItem {
     pub claimed_at: Option<String>,
     /// When that reader last did something on it: the claim ends so many minutes after.
     pub claim_active_at: Option<String>,
+    /// When it was read, where it was: RFC 3339.
+    pub read_at: Option<String>,
     /// A series of which there is a picture (0020,000E).
     #[serde(skip)]
     pub pictured_series: Option<String>,

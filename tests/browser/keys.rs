@@ -212,6 +212,14 @@ async fn searching(anna: &Browser) {
         uid(7),
         "keys do nothing under the help"
     );
+    // the filters open and close with one key, and the first is in hand
+    press(anna, "f").await;
+    anna.until("return document.activeElement.id === 'f-state'")
+        .await;
+    press(anna, ESCAPE).await;
+    press(anna, "f").await;
+    anna.until("return !document.getElementById('filters').open")
+        .await;
 }
 
 #[tokio::test]

@@ -73,6 +73,14 @@
   page.keys = {
     a: () => judge("agree"),
     d: () => judge("disagree"),
+    v: () => {
+      const viewer = document.getElementById("viewer");
+      if (viewer) viewer.click(); else complain("No viewer is set up here (web.viewer_url).");
+    },
+    h: () => {
+      const to = document.querySelector(".over select");
+      if (to) to.focus(); else complain("This study cannot be handed over.");
+    },
     l: () => { location.href = address(); },
     "/": () => { location.href = `${address()}#q`; },
   };

@@ -192,7 +192,14 @@
     // what was put back is in hand again, and so is the row whose button went away under the pointer
     if (done && (deed === "undo" || document.activeElement === document.body)) focusOn([...rows().rows].find((row) => row.dataset.uid === uid));
   };
-  page.keys = { "/": () => document.getElementById("q").focus() };
+  page.keys = {
+    "/": () => document.getElementById("q").focus(),
+    f: () => {
+      const filters = document.getElementById("filters");
+      filters.open = !filters.open;
+      filters.querySelector(filters.open ? "select" : "summary").focus();
+    },
+  };
 
   live.addEventListener("click", (event) => {
     const row = event.target.closest("#rows tr");
