@@ -30,6 +30,18 @@ impl MigratorTrait for Migrator {
                 up: include_str!("m20261124_000003_open_by_band.sql"),
             }),
             Box::new(SqlStep {
+                name: "m20261126_000010_alert_rounds",
+                up: include_str!("m20261126_000010_alert_rounds.sql"),
+            }),
+            Box::new(SqlStep {
+                name: "m20261126_000011_delivery_message",
+                up: include_str!("m20261126_000011_delivery_message.sql"),
+            }),
+            Box::new(SqlStep {
+                name: "m20261126_000012_resolved",
+                up: include_str!("m20261126_000012_resolved.sql"),
+            }),
+            Box::new(SqlStep {
                 name: "m20261126_000030_settings_in_force",
                 up: include_str!("m20261126_000030_settings_in_force.sql"),
             }),

@@ -104,7 +104,9 @@ impl Server {
             .settle_settings(&config.triage, clock.now_ms())
             .await
             .map_err(database)?;
-        let policy = config.alerts.policy(config.web.time_zone);
+        let policy = config
+            .alerts
+            .policy(config.web.time_zone, config.worklist.claim_idle_ms());
         let alerts = Alerts::new(
             &config.alerts,
             policy.clone(),
@@ -146,7 +148,7 @@ impl Server {
             health.clone(),
             alerts.clone(),
         );
-        self.start_outbox(&config, &clock, alerts, &health)?;
+        self.start_outbox(&config, &clock, &alerts, &health)?;
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
             web::serve(http, state, stop)
@@ -194,26 +196,34 @@ impl Server {
         &mut self,
         config: &Config,
         clock: &SharedClock,
-        alerts: Arc<Alerts>,
+        alerts: &Arc<Alerts>,
         health: &Health,
     ) -> Result<(), String> {
         if alerts.destinations.is_empty() {
             return Ok(());
         }
-        let (store, clock, stop) = (self.store.clone(), clock.clone(), self.stop.clone());
-        let escalation = alerts::escalate(store, alerts.policy.clone(), clock.clone(), stop);
+        let (store, stop) = (self.store.clone(), self.stop.clone());
+        let unreached = health.unreached_alerts.clone();
+        let escalation = alerts::escalate(store, alerts.clone(), clock.clone(), unreached, stop);
+        let announcer = Arc::new(Announcer::new(alerts.clone(), &config.smtp)?);
+        let (store, stop) = (self.store.clone(), self.stop.clone());
+        let pagers = alerts::listen_to_pagers(announcer.clone(), store, clock.clone(), stop);
         let outbox = Outbox {
             store: self.store.clone(),
-            clock,
+            clock: clock.clone(),
             destinations: alerts.destinations.iter().map(|d| d.name.clone()).collect(),
             storm: alerts.storm,
-            courier: Arc::new(Announcer::new(alerts, &config.smtp)?),
+            courier: announcer,
             retry: config.outbox.retry_limits(),
             attempt_timeout: config.outbox.attempt_timeout(),
             failing: health.failing_destinations.clone(),
         };
         self.tasks.spawn(async move {
             escalation.await;
+            Ok(())
+        });
+        self.tasks.spawn(async move {
+            pagers.await;
             Ok(())
         });
         let stop = self.stop.clone();

@@ -19,6 +19,8 @@ use thirtyfour::prelude::*;
 mod common;
 #[path = "browser/keys.rs"]
 mod keys;
+#[path = "browser/notify.rs"]
+mod notify;
 #[path = "browser/pages.rs"]
 mod pages;
 #[path = "web/site.rs"]
@@ -78,6 +80,9 @@ impl Browser {
             .add_arg(&format!("--user-data-dir={}", profile.path().display()))
             .unwrap();
         wanted.add_arg("--window-size=1280,500").unwrap();
+        // As a reader who allowed them: nobody is there to answer the question.
+        let allowed = json!({ "profile.default_content_setting_values.notifications": 1 });
+        wanted.add_experimental_option("prefs", allowed).unwrap();
         for _ in 0..50 {
             tokio::time::sleep(Duration::from_millis(200)).await;
             let address = format!("http://127.0.0.1:{port}");

@@ -10,13 +10,25 @@ mod common;
 
 #[path = "outbox/alerting.rs"]
 mod alerting;
+#[path = "outbox/claims.rs"]
+mod claims;
+#[path = "outbox/docs.rs"]
+mod docs;
 #[path = "outbox/mail.rs"]
 mod mail;
+#[path = "outbox/oncall.rs"]
+mod oncall;
+#[path = "outbox/paging.rs"]
+mod paging;
 #[path = "outbox/queue.rs"]
 mod queue;
+#[path = "outbox/scenarios.rs"]
+mod scenarios;
 #[path = "outbox/sending.rs"]
 mod sending;
 #[path = "outbox/server.rs"]
 mod server;
 #[path = "web/site.rs"]
 mod site;
+#[path = "outbox/webhooks.rs"]
+mod webhooks;

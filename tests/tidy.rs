@@ -363,6 +363,12 @@ fn each_rule_of_the_outbox_can_break() {
         "// not lettre\nuse crate::alerts::Alerts;",
     );
     check(
+        "HTTP client",
+        "src/alerts/a.rs",
+        "use hyper::Request;",
+        "use crate::outbox::http::Endpoint; // not hyper",
+    );
+    check(
         "calls a courier",
         "src/alerts/a.rs",
         "courier.deliver(x).await;",

@@ -19,9 +19,37 @@ const LISTED_MAX: usize = 20;
 pub struct Case {
     band: Band,
     rank: u64,
+    waiting_ms: i64,
     waiting: String,
     code: String,
     link: String,
+}
+
+impl Case {
+    /// The band it rose to.
+    pub fn band(&self) -> Band {
+        self.band
+    }
+
+    /// Place in the list, from 1.
+    pub fn rank(&self) -> u64 {
+        self.rank
+    }
+
+    /// Whole minutes since it arrived.
+    pub fn waiting_minutes(&self) -> i64 {
+        self.waiting_ms.max(0) / 60_000
+    }
+
+    /// What people call it on the phone.
+    pub fn code(&self) -> &str {
+        &self.code
+    }
+
+    /// Where it is looked at, after signing in.
+    pub fn link(&self) -> &str {
+        &self.link
+    }
 }
 
 /// A message before it has a form.
@@ -32,6 +60,8 @@ pub struct Notice {
     pub cases: Vec<Case>,
     /// Address that acknowledges; `None` in a test message.
     pub acknowledge: Option<String>,
+    /// It says that others could not be told.
+    pub alarm: bool,
 }
 
 /// A mail: subject and twins.
@@ -70,6 +100,7 @@ impl Notice {
         let case = |f: &AlertFacts| Case {
             band: f.band,
             rank: f.rank,
+            waiting_ms: now_ms - f.arrived_ms,
             waiting: waiting(now_ms - f.arrived_ms),
             code: short_code(&f.study_uid),
             link: format!("{base_url}/studies/{}", f.study_uid),
@@ -80,19 +111,84 @@ impl Notice {
             site: site.to_owned(),
             cases,
             acknowledge,
+            alarm: false,
         }
     }
 
-    fn listed(&self) -> &[Case] {
+    /// The studies that are said one by one.
+    pub fn listed(&self) -> &[Case] {
         &self.cases[..self.cases.len().min(LISTED_MAX)]
     }
 
-    fn more(&self) -> usize {
+    /// How many others there are.
+    pub fn more(&self) -> usize {
         self.cases.len().saturating_sub(LISTED_MAX)
     }
 
+    /// alert, alarm or test.
+    pub fn event(&self) -> &'static str {
+        match (self.alarm, self.cases.is_empty()) {
+            (true, _) => "alarm",
+            (false, true) => "test",
+            (false, false) => "alert",
+        }
+    }
+
+    /// The highest band; `None` in a test.
+    pub fn band(&self) -> Option<Band> {
+        self.cases.iter().map(|c| c.band).max()
+    }
+
+    /// Each study in a line, without links: what a phone shows.
+    pub fn body(&self) -> String {
+        if self.cases.is_empty() {
+            return "Messages of firstread reach you here. There is nothing to do.".to_owned();
+        }
+        let line = |c: &Case| {
+            format!(
+                "{} #{} {} waiting {}",
+                c.band_word(),
+                c.rank,
+                c.code,
+                c.waiting
+            )
+        };
+        let mut lines: Vec<String> = self.listed().iter().map(line).collect();
+        if self.more() > 0 {
+            lines.push(format!("... and {} more", self.more()));
+        }
+        lines.join("\n")
+    }
+
+    /// What a name in a template stands for; of several studies, that of the most pressing.
+    pub fn named(&self, name: &str) -> String {
+        let first = self.cases.first();
+        let of_first = |value: fn(&Case) -> String| first.map(value).unwrap_or_default();
+        match name {
+            "headline" => self.headline(),
+            "text" => format!("{}\n{}", self.body(), crate::RESEARCH_USE),
+            "site" => self.site.clone(),
+            "band" => of_first(|c| c.band.as_str().to_owned()),
+            "place" => of_first(|c| c.rank.to_string()),
+            "waiting" => of_first(|c| c.waiting.clone()),
+            "code" => of_first(|c| c.code.clone()),
+            "link" => of_first(|c| c.link.clone()),
+            "acknowledge" => self.acknowledge.clone().unwrap_or_default(),
+            _ => String::new(),
+        }
+    }
+
     /// "Urgent study waits: place 3, K7QF", "7 studies wait: 2 critical, 5 urgent".
-    fn headline(&self) -> String {
+    pub fn headline(&self) -> String {
+        let waits = self.what_waits();
+        if self.alarm {
+            format!("Alerts reach nobody. {waits}")
+        } else {
+            waits
+        }
+    }
+
+    fn what_waits(&self) -> String {
         match self.cases.as_slice() {
             [] => "Test message".to_owned(),
             [one] => format!(
@@ -112,7 +208,8 @@ impl Notice {
         }
     }
 
-    fn sender(&self) -> String {
+    /// "firstread North"
+    pub fn sender(&self) -> String {
         if self.site.is_empty() {
             "firstread".to_owned()
         } else {
@@ -141,7 +238,7 @@ impl Notice {
             &self.site
         };
         let what = match self.cases.as_slice() {
-            [one] => format!(
+            [one] if !self.alarm => format!(
                 "{} #{} {} waiting {}",
                 one.band_word(),
                 one.rank,
@@ -240,6 +337,28 @@ mod tests {
         let critical = mail.text.find(&short_code("1.2.3.30")).unwrap();
         assert!(critical < mail.text.find(&short_code("1.2.3.1")).unwrap());
         assert!(mail.text.contains("10 more"), "{}", mail.text);
+    }
+
+    #[test]
+    fn an_alarm_says_that_nobody_was_reached() {
+        let mut alarm = notice(&[facts(Band::Critical, 3)], "https://f.example/a/1.x");
+        alarm.alarm = true;
+        assert_eq!(alarm.event(), "alarm");
+        let mail = alarm.mail().unwrap();
+        for text in [&mail.subject, &mail.text, &mail.html, &alarm.pager()] {
+            assert!(text.contains("Alerts reach nobody"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_template_can_name_what_a_message_says() {
+        let one = notice(&[facts(Band::Urgent, 3)], "https://f.example/a/1.x");
+        for name in crate::alerts::template::NAMES {
+            assert_ne!(one.named(name), "", "{name}");
+        }
+        assert_eq!(one.named("waiting"), "12 min");
+        assert!(one.named("text").contains(crate::RESEARCH_USE));
+        assert_eq!(one.listed()[0].waiting_minutes(), 12);
     }
 
     #[test]

@@ -3,35 +3,53 @@
 //! This folder decides and words. It sends nothing by itself: the outbox calls it when a delivery is due.
 //! Messages go to the reading room or the on-call reader and ask to look soon; they report no finding.
 
+pub mod budget;
 pub mod links;
 mod message;
 pub mod policy;
 mod settings;
 mod smtp;
+mod snpp;
+mod template;
+mod webhook;
 
 pub use settings::{
-    AlertSettings, ChannelKind, DestinationSettings, Secret, Security, SmtpSettings, StepSettings,
+    AlertSettings, ChannelKind, DestinationSettings, OverrideSettings, Preset, RotationSettings,
+    RuleSettings, ScheduleSettings, Secret, Security, SmtpSettings, StepSettings,
 };
 
+use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::clock::{SharedClock, UnixMillis};
-use crate::outbox::Courier;
 use crate::outbox::machine::{Outcome, StormLimits};
-use crate::store::Store;
-use crate::store::outbox::Batch;
+use crate::outbox::{Attempt, Courier};
+use crate::store::outbox::{ALARM, Batch};
+use crate::store::{Store, StoreError};
 use links::Links;
 use message::Notice;
 use policy::Policy;
 use smtp::{Form, SmtpChannel};
+use snpp::{PagerReply, SnppChannel};
+use webhook::Webhook;
 
 /// How often the next step of an escalation is looked for.
 const ESCALATION_TICK: Duration = Duration::from_millis(500);
+/// Looks for the next step between two looks for alerts that reached nobody.
+const RESCUE_TICKS: u32 = 4;
+/// How often two-way pagers are asked for their answers.
+const REPLY_TICK: Duration = Duration::from_secs(10);
+/// A paging server that takes longer to say what a pager answered is asked again later.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
+/// An answer is waited for so long.
+const REPLY_AWAITED_MS: i64 = 4 * 3_600_000;
 
 /// What the rest of the server needs to know of alerts.
 #[derive(Debug)]
@@ -42,6 +60,10 @@ pub struct Alerts {
     pub destinations: Vec<DestinationSettings>,
     /// When messages are bundled.
     pub storm: StormLimits,
+    /// Who is told when an alert reached nobody.
+    pub alarm_to: Vec<String>,
+    /// Who is told when an alert needs nobody any more.
+    pub told_of_answers: Vec<String>,
     /// Makes and checks links.
     pub links: Links,
     /// How long a link acknowledges.
@@ -66,6 +88,14 @@ impl Alerts {
             policy,
             destinations: settings.destinations.clone(),
             storm: settings.storm(),
+            alarm_to: settings.alarm_to.clone(),
+            told_of_answers: settings
+                .destinations
+                .iter()
+                .filter(|d| d.channel == ChannelKind::Webhook)
+                .filter(|d| Webhook::is_told_of_answers(d.preset))
+                .map(|d| d.name.clone())
+                .collect(),
             links,
             link_valid_ms: i64::from(settings.link_valid_hours) * 3_600_000,
             base_url: settings.base_url.trim_end_matches('/').to_owned(),
@@ -76,68 +106,190 @@ impl Alerts {
     fn notice(&self, batch: &Batch, now_ms: UnixMillis) -> Notice {
         let acknowledge = (!batch.alerts.is_empty())
             .then(|| format!("{}/a/{}", self.base_url, self.links.token(batch.id)));
-        Notice::new(
+        let mut notice = Notice::new(
             &self.site,
             &self.base_url,
             &batch.alerts,
             acknowledge,
             now_ms,
-        )
+        );
+        notice.alarm = batch.kind == ALARM;
+        notice
     }
 }
 
 /// Words a due delivery and hands it to its channel.
 pub struct Announcer {
-    alerts: std::sync::Arc<Alerts>,
-    smtp: Option<SmtpChannel>,
+    alerts: Arc<Alerts>,
+    channels: HashMap<String, Channel>,
+}
+
+/// One who is told, with what telling needs.
+enum Channel {
+    Mail(Arc<SmtpChannel>, String),
+    Pager(Arc<SmtpChannel>, String),
+    Snpp(SnppChannel),
+    Webhook(Box<Webhook>),
 }
 
 impl Announcer {
-    /// With the mail server of these settings, where there is one.
+    /// With the destinations of the alerts, and the mail server of these settings, where there is one.
     ///
     /// # Errors
     /// Names the setting that does not fit.
-    pub fn new(alerts: std::sync::Arc<Alerts>, smtp: &SmtpSettings) -> Result<Self, String> {
-        let smtp = (!smtp.host.is_empty()).then(|| SmtpChannel::new(smtp));
-        Ok(Self {
-            alerts,
-            smtp: smtp.transpose()?,
-        })
+    pub fn new(alerts: Arc<Alerts>, smtp: &SmtpSettings) -> Result<Self, String> {
+        let server = (!smtp.host.is_empty()).then(|| SmtpChannel::new(smtp));
+        let server = server.transpose()?.map(Arc::new);
+        let mut channels = HashMap::new();
+        for settings in &alerts.destinations {
+            let to = settings.to.clone();
+            let channel = match (settings.channel, &server) {
+                (ChannelKind::Mail, Some(server)) => Channel::Mail(server.clone(), to),
+                (ChannelKind::Pager, Some(server)) => Channel::Pager(server.clone(), to),
+                (ChannelKind::Mail | ChannelKind::Pager, None) => continue,
+                (ChannelKind::Snpp, _) => Channel::Snpp(SnppChannel::new(settings)?),
+                (ChannelKind::Webhook, _) => Channel::Webhook(Box::new(Webhook::new(settings)?)),
+            };
+            channels.insert(settings.name.clone(), channel);
+        }
+        Ok(Self { alerts, channels })
     }
 }
 
 #[async_trait]
 impl Courier for Announcer {
-    async fn deliver(&self, destination: &str, batch: &Batch, now_ms: UnixMillis) -> Outcome {
-        let known = self
-            .alerts
-            .destinations
-            .iter()
-            .find(|d| d.name == destination);
-        let (Some(destination), Some(smtp)) = (known, &self.smtp) else {
-            return Outcome::Later("is not in the settings any more".into());
+    async fn deliver(&self, destination: &str, batch: &Batch, now_ms: UnixMillis) -> Attempt {
+        let Some(channel) = self.channels.get(destination) else {
+            return Outcome::Later("is not in the settings any more".into()).into();
         };
         let notice = self.alerts.notice(batch, now_ms);
-        let form = match destination.channel {
-            ChannelKind::Mail => match notice.mail() {
-                Ok(mail) => Form::Twins(mail),
-                Err(e) => return Outcome::Never(format!("could not write the message: {e}")),
+        let key = &batch.dedup_key;
+        match channel {
+            Channel::Mail(server, to) => match notice.mail() {
+                Ok(mail) => server.send(to, key, Form::Twins(mail), now_ms).await,
+                Err(e) => Outcome::Never(format!("could not write the message: {e}")).into(),
             },
-            ChannelKind::Pager => Form::Line(notice.pager()),
-        };
-        smtp.send(&destination.to, &batch.dedup_key, form, now_ms)
-            .await
+            Channel::Pager(server, to) => {
+                server
+                    .send(to, key, Form::Line(notice.pager()), now_ms)
+                    .await
+            }
+            Channel::Snpp(pager) => pager.send(&notice).await,
+            Channel::Webhook(webhook) => webhook.send(&notice, batch, now_ms).await,
+        }
     }
 }
 
-/// Hands each next step to the outbox when it is due, until someone acknowledged or the study was read.
-pub async fn escalate(store: Store, policy: Policy, clock: SharedClock, stop: CancellationToken) {
+impl Announcer {
+    /// Asks paging servers for answers, and does what they say: whoever looks acknowledges, whoever
+    /// cannot makes the next step come at once.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn ask_pagers(&self, store: &Store, now_ms: UnixMillis) -> Result<u64, StoreError> {
+        let mut answered = 0;
+        for asked in store.unanswered_pages(now_ms - REPLY_AWAITED_MS).await? {
+            let Some(Channel::Snpp(pager)) = self.channels.get(&asked.destination) else {
+                continue;
+            };
+            let asking = tokio::time::timeout(REPLY_TIMEOUT, pager.reply(&asked.receipt));
+            let reply = match asking.await {
+                Ok(Ok(reply)) => reply,
+                Ok(Err(why)) => {
+                    warn!(
+                        destination = asked.destination,
+                        error = why,
+                        "could not ask for an answer"
+                    );
+                    continue;
+                }
+                Err(_) => {
+                    warn!(
+                        destination = asked.destination,
+                        "the paging server did not answer"
+                    );
+                    continue;
+                }
+            };
+            let id = asked.delivery_id;
+            match reply {
+                PagerReply::None => continue,
+                PagerReply::Looks(said) => {
+                    let by = format!("{}'s pager: {said}", asked.destination);
+                    store.acknowledge(id, &by, now_ms).await?;
+                }
+                PagerReply::Cannot(_) => {
+                    store.hurry(id, now_ms).await?;
+                }
+                PagerReply::Never(_) => {}
+            }
+            store.page_answered(id).await?;
+            info!(
+                destination = asked.destination,
+                delivery.id = id,
+                "a pager answered"
+            );
+            answered += 1;
+        }
+        Ok(answered)
+    }
+}
+
+/// Asks for answers of pagers until told to stop.
+pub async fn listen_to_pagers(
+    announcer: Arc<Announcer>,
+    store: Store,
+    clock: SharedClock,
+    stop: CancellationToken,
+) {
+    let any = announcer
+        .channels
+        .values()
+        .any(|c| matches!(c, Channel::Snpp(_)));
+    while any && !stop.is_cancelled() {
+        if let Err(e) = announcer.ask_pagers(&store, clock.now_ms()).await {
+            error!(error = %e, "could not look for pages without an answer");
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(REPLY_TICK) => {}
+        }
+    }
+    stop.cancelled().await;
+}
+
+/// Hands each next step to the outbox when it is due, until someone acknowledged or the study was
+/// read; and goes on at once where nobody was reached. `unreached` counts what no step is left for.
+pub async fn escalate(
+    store: Store,
+    alerts: Arc<Alerts>,
+    clock: SharedClock,
+    unreached: Arc<AtomicU64>,
+    stop: CancellationToken,
+) {
+    let mut ticks = 0_u32;
     loop {
-        match store.escalate(&policy, clock.now_ms()).await {
+        match store.escalate(&alerts.policy, clock.now_ms()).await {
             Ok(0) => {}
             Ok(n) => info!(alerts = n, "went on to the next step: nobody acknowledged"),
             Err(e) => error!(error = %e, "could not look for alerts to escalate"),
         }
+        if ticks.is_multiple_of(RESCUE_TICKS) {
+            let answered = store.take_back(&alerts.told_of_answers, clock.now_ms());
+            if let Err(e) = answered.await {
+                error!(error = %e, "could not look for alerts that need nobody any more");
+            }
+            match store.rescue(&alerts.alarm_to, clock.now_ms()).await {
+                Ok(n) => {
+                    let before = unreached.swap(n, Ordering::Relaxed);
+                    if n > before {
+                        error!(alerts = n, "alerts reached nobody, and no step is left");
+                    }
+                }
+                Err(e) => error!(error = %e, "could not look for alerts that reached nobody"),
+            }
+        }
+        ticks = ticks.wrapping_add(1);
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(ESCALATION_TICK) => {}

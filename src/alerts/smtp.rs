@@ -1,19 +1,24 @@
 //! Mail by SMTP (RFC 5321), and what the server's answer means for the delivery.
 
-use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart, SinglePart};
+use lettre::transport::smtp::PoolConfig;
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
 use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 
 use super::message::Mail;
-use super::settings::{Security, SmtpSettings};
+use super::settings::{Security, SmtpSettings, read_file};
 use crate::clock::UnixMillis;
+use crate::outbox::Attempt;
 use crate::outbox::machine::Outcome;
 
+/// Connections to the server at a time: destinations send beside each other.
+const CONNECTIONS_MAX: u32 = 4;
+/// A connection without a message is closed after so long.
+const CONNECTION_IDLE: Duration = Duration::from_secs(5);
 /// Longest answer of a server that is kept, in characters.
 const SAID_CHARS_MAX: usize = 300;
 /// Answers that speak of our credentials (RFC 4954 6): the message is not at fault, and an
@@ -50,13 +55,18 @@ impl SmtpChannel {
             Security::Tls => Tls::Wrapper(tls(settings)?),
             Security::None => Tls::None,
         };
-        // One connection a message, so that nothing is left half-open between two nights.
+        // A connection serves the messages that follow at once, and is closed soon after, so that
+        // nothing is left half-open between two nights.
+        let pool = PoolConfig::new()
+            .max_size(CONNECTIONS_MAX)
+            .idle_timeout(CONNECTION_IDLE);
         let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&settings.host)
             .port(settings.port)
             .tls(tls)
+            .pool_config(pool)
             .timeout(Some(Duration::from_secs(settings.timeout_seconds.into())));
         if !settings.user.is_empty() {
-            let credentials = Credentials::new(settings.user.clone(), password(settings)?);
+            let credentials = Credentials::new(settings.user.clone(), settings.read_password()?);
             builder = builder.credentials(credentials);
         }
         Ok(Self {
@@ -66,17 +76,26 @@ impl SmtpChannel {
     }
 
     /// Sends to one address. A repeat carries the same `key` as its Message-ID (RFC 5322 3.6.4).
-    pub async fn send(&self, to: &str, key: &str, form: Form, now_ms: UnixMillis) -> Outcome {
+    pub async fn send(&self, to: &str, key: &str, form: Form, now_ms: UnixMillis) -> Attempt {
+        let shown = match &form {
+            Form::Twins(mail) => format!("{}\n\n{}", mail.subject, mail.text),
+            Form::Line(line) => line.clone(),
+        };
         let message = match self.message(to, key, form, now_ms) {
             Ok(message) => message,
-            Err(why) => return Outcome::Never(why),
+            Err(why) => return Outcome::Never(why).into(),
         };
-        match self.transport.send(message).await {
+        let outcome = match self.transport.send(message).await {
             Ok(_) => Outcome::Delivered,
             Err(e) => {
                 let code = e.status().map(u16::from);
                 outcome(code, &said(&e))
             }
+        };
+        Attempt {
+            outcome,
+            message: Some(shown),
+            receipt: None,
         }
     }
 
@@ -138,7 +157,7 @@ fn said(error: &lettre::transport::smtp::Error) -> String {
 fn tls(settings: &SmtpSettings) -> Result<TlsParameters, String> {
     let mut builder = TlsParameters::builder(settings.host.clone());
     if !settings.ca_file.as_os_str().is_empty() {
-        let pem = read("smtp.ca_file", &settings.ca_file)?;
+        let pem = read_file("smtp.ca_file", &settings.ca_file)?;
         let authority = Certificate::from_pem(&pem).map_err(|e| {
             format!(
                 "smtp.ca_file {} is no PEM certificate: {e}",
@@ -153,20 +172,6 @@ fn tls(settings: &SmtpSettings) -> Result<TlsParameters, String> {
             settings.host
         )
     })
-}
-
-fn password(settings: &SmtpSettings) -> Result<String, String> {
-    if settings.password_file.as_os_str().is_empty() {
-        return Ok(settings.password.0.clone());
-    }
-    let bytes = read("smtp.password_file", &settings.password_file)?;
-    let text = String::from_utf8(bytes)
-        .map_err(|_| "smtp.password_file does not hold UTF-8".to_owned())?;
-    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
-}
-
-fn read(key: &str, path: &Path) -> Result<Vec<u8>, String> {
-    std::fs::read(path).map_err(|e| format!("could not read {key} {}: {e}", path.display()))
 }
 
 #[cfg(test)]

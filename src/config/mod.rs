@@ -158,7 +158,8 @@ impl Config {
         self.worklist.check()?;
         self.web.check()?;
         self.alerts.check()?;
-        self.smtp.check(!self.alerts.destinations.is_empty())?;
+        let by_mail = self.alerts.destinations.iter().any(|d| d.channel.is_mail());
+        self.smtp.check(by_mail)?;
         self.outbox.check()
     }
 

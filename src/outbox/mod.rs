@@ -4,6 +4,7 @@
 //! `kill -9` between sending and recording repeats it, with the same key. What is recorded as delivered
 //! is never sent again. Each destination has its own task, so one that hangs delays no other.
 
+pub mod http;
 pub mod machine;
 mod settings;
 
@@ -35,7 +36,28 @@ const STOP_GRACE: Duration = Duration::from_secs(5);
 #[async_trait]
 pub trait Courier: Send + Sync + 'static {
     /// Sends a batch as one message. A repeat has the same key.
-    async fn deliver(&self, destination: &str, batch: &Batch, now_ms: UnixMillis) -> Outcome;
+    async fn deliver(&self, destination: &str, batch: &Batch, now_ms: UnixMillis) -> Attempt;
+}
+
+/// An attempt to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// What it came to.
+    pub outcome: Outcome,
+    /// What was said, as it went out; kept for the page of messages. `None` where nothing went out.
+    pub message: Option<String>,
+    /// What the destination calls it, to ask for an answer later.
+    pub receipt: Option<String>,
+}
+
+impl From<Outcome> for Attempt {
+    fn from(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            message: None,
+            receipt: None,
+        }
+    }
 }
 
 /// What delivering needs.
@@ -120,13 +142,13 @@ impl Outbox {
             Claim::Nothing => return Ok(false),
         };
         let sent = self.courier.deliver(destination, &batch, now_ms);
-        let outcome = tokio::time::timeout(self.attempt_timeout, sent)
+        let attempt = tokio::time::timeout(self.attempt_timeout, sent)
             .await
             .unwrap_or_else(|_| {
                 let seconds = self.attempt_timeout.as_secs();
-                Outcome::Later(format!("did not answer within {seconds} s"))
+                Outcome::Later(format!("did not answer within {seconds} s")).into()
             });
-        match &outcome {
+        match &attempt.outcome {
             Outcome::Delivered => info!(
                 destination,
                 delivery.id = batch.id,
@@ -142,19 +164,23 @@ impl Outbox {
                 "could not deliver"
             ),
         }
-        self.record(destination, &batch, outcome).await;
+        self.record(destination, &batch, attempt).await;
         Ok(true)
     }
 
     /// Records an outcome however long the database is away: sending again is the worse choice.
-    async fn record(&self, destination: &str, batch: &Batch, outcome: Outcome) {
+    async fn record(&self, destination: &str, batch: &Batch, attempt: Attempt) {
         let jitter = jitter();
         loop {
             let recorded = self
                 .store
-                .settle_delivery(batch, &outcome, self.clock.now_ms(), &self.retry, jitter)
+                .settle_delivery(batch, &attempt, self.clock.now_ms(), &self.retry, jitter)
                 .await;
+            // What arrived where nothing failed changes no warning.
+            let calm =
+                attempt.outcome == Outcome::Delivered && self.failing.load(Ordering::Relaxed) == 0;
             match recorded {
+                Ok(()) if calm => return,
                 Ok(()) => return self.note_failing().await,
                 Err(e) => {
                     error!(destination, delivery.id = batch.id, error = %e, "could not record a delivery");

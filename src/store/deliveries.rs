@@ -5,7 +5,7 @@ use sea_orm::{
     ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect, Value,
 };
 
-use super::entity::{delivery, destination};
+use super::entity::{delivery, delivery_message, destination};
 use super::outbox::{NewDelivery, TEST, enqueue, progress, write};
 use super::{Store, StoreError};
 use crate::clock::{UnixMillis, rfc3339};
@@ -77,9 +77,26 @@ impl DeliveryRow {
     }
 }
 
+/// A page to a two-way pager whose answer is awaited.
+#[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
+pub struct UnansweredPage {
+    /// Key.
+    pub delivery_id: i64,
+    /// To whom.
+    pub destination: String,
+    /// What the paging server calls it.
+    pub receipt: String,
+}
+
+/// Pages that are asked about in one look.
+const ASKED_MAX: u64 = 50;
+
 /// A delivery with its alert and study.
 const ROWS: &str = "SELECT d.id, d.destination, d.kind, d.state, d.attempts, d.due_at, d.said, \
-     d.created_at, d.settled_at, a.band, a.acknowledged_at, a.acknowledged_by, s.study_uid, \
+     d.created_at, d.settled_at, a.band, s.study_uid, \
+     COALESCE(a.taken_at, a.acknowledged_at) AS acknowledged_at, \
+     CASE WHEN a.taken_at IS NULL THEN a.acknowledged_by \
+      ELSE a.taken_by || ' (claimed the study)' END AS acknowledged_by, \
      (SELECT COUNT(*) FROM delivery c WHERE c.carried_by = d.id) AS carries \
      FROM delivery d LEFT JOIN alert a ON a.id = d.alert_id LEFT JOIN study s ON s.id = a.study_id";
 
@@ -151,6 +168,12 @@ impl Store {
             .collect())
     }
 
+    /// One delivery.
+    pub(super) async fn delivery(&self, id: i64) -> Result<Option<DeliveryRow>, StoreError> {
+        let rows = self.delivery_rows("WHERE d.id = $1", id.into()).await?;
+        Ok(rows.into_iter().next())
+    }
+
     async fn delivery_rows(
         &self,
         tail: &str,
@@ -160,6 +183,44 @@ impl Store {
         DeliveryRow::find_by_statement(self.statement(&sql, vec![value]))
             .all(self.read())
             .await
+    }
+
+    /// Pages since then that nobody has answered, of alerts that still need an answer; oldest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn unanswered_pages(
+        &self,
+        since_ms: UnixMillis,
+    ) -> Result<Vec<UnansweredPage>, StoreError> {
+        let sql = "SELECT d.id AS delivery_id, d.destination, m.receipt FROM delivery d \
+                   JOIN delivery_message m ON m.delivery_id = d.id \
+                   JOIN alert a ON a.id = d.alert_id JOIN study s ON s.id = a.study_id \
+                   WHERE m.receipt IS NOT NULL AND m.said_at >= $1 AND d.state = 'delivered' \
+                   AND a.taken_at IS NULL AND s.reading = 'open' \
+                   AND (a.acknowledged_at IS NULL OR a.acknowledged_at < a.round_at) \
+                   ORDER BY d.id LIMIT $2";
+        let values = vec![since_ms.into(), as_value(ASKED_MAX)];
+        UnansweredPage::find_by_statement(self.statement(sql, values))
+            .all(self.read())
+            .await
+    }
+
+    /// A page needs not be asked about any more.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn page_answered(&self, delivery_id: i64) -> Result<(), StoreError> {
+        let tx = self.begin().await?;
+        delivery_message::Entity::update_many()
+            .col_expr(
+                delivery_message::Column::Receipt,
+                Expr::value(Option::<String>::None),
+            )
+            .filter(delivery_message::Column::DeliveryId.eq(delivery_id))
+            .exec(&tx)
+            .await?;
+        tx.commit().await
     }
 
     /// How many deliveries stand in which state.
@@ -260,6 +321,7 @@ impl Store {
             kind: TEST,
             alert_id: None,
             step: None,
+            resolves: None,
         };
         enqueue(&tx, new, now_ms).await?;
         tx.commit().await?;

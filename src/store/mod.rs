@@ -14,6 +14,7 @@ pub mod files;
 pub mod filters;
 pub mod intake;
 pub mod jobs;
+pub mod messages;
 #[path = "../../migrations/mod.rs"]
 pub mod migrations;
 pub mod orders;
@@ -24,6 +25,7 @@ pub mod reading;
 pub mod results;
 pub mod settings;
 pub mod shown;
+mod unreached;
 pub mod what_if;
 pub mod worklist;
 

@@ -9,9 +9,10 @@ use sea_orm::{
 };
 
 pub use super::alerts::AlertFacts;
-use super::entity::{delivery, destination};
+use super::entity::{delivery, delivery_message, destination};
 use super::{Store, StoreError};
 use crate::clock::UnixMillis;
+use crate::outbox::Attempt;
 use crate::outbox::machine::{
     self, Event, Order, Outcome, Pace, Progress, RetryLimits, State, StormLimits,
 };
@@ -19,14 +20,20 @@ use crate::triage::Band;
 
 /// A study reached a band.
 pub const ALERT: &str = "alert";
+/// An alert reached nobody.
+pub const ALARM: &str = "alarm";
+/// Nobody needs to look any more at what an earlier delivery said.
+pub const RESOLVED: &str = "resolved";
 /// An administrator asked whether messages arrive.
 pub const TEST: &str = "test";
+/// Kinds of which one message may say several.
+const BUNDLED: [&str; 2] = [ALERT, ALARM];
 /// Deliveries that one message can say.
 const BUNDLE_MAX: u64 = 500;
 /// Bytes of a key that repeats carry: nobody else's is the same.
 const KEY_BYTES: usize = 12;
 /// What a delivery that was no longer needed says.
-const NOT_NEEDED: &str = "acknowledged or read before it was sent";
+const NOT_NEEDED: &str = "acknowledged, claimed or read before it was sent";
 
 /// One message, claimed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,8 +42,10 @@ pub struct Batch {
     pub id: i64,
     /// Every repeat carries it again.
     pub dedup_key: String,
-    /// alert or test.
+    /// alert, alarm, resolved or test.
     pub kind: String,
+    /// The key of the delivery that it takes back.
+    pub resolves: Option<String>,
     /// This attempt included.
     pub attempts: u32,
     /// What it says; more than one in a bundle, none in a test.
@@ -60,6 +69,8 @@ pub(super) struct NewDelivery<'a> {
     pub kind: &'a str,
     pub alert_id: Option<i64>,
     pub step: Option<i64>,
+    /// The delivery that it takes back.
+    pub resolves: Option<i64>,
 }
 
 /// Writes a delivery, in the transaction of what caused it. The same step of an alert asked for twice is one.
@@ -73,6 +84,7 @@ pub(super) async fn enqueue(
         kind: Set(new.kind.to_owned()),
         alert_id: Set(new.alert_id),
         step: Set(new.step),
+        resolves: Set(new.resolves),
         dedup_key: Set(fresh_key()?),
         state: Set(State::Waiting.as_str().to_owned()),
         attempts: Set(0),
@@ -244,7 +256,7 @@ impl Store {
             return Ok(Claim::Settled);
         }
         // What a message says is fixed by its first attempt: a repeat under the same key is the same.
-        if head.kind == ALERT && head.attempts == 0 {
+        if BUNDLED.contains(&head.kind.as_str()) && head.attempts == 0 {
             let sent = sent_since(&tx, destination, now_ms - storm.window_ms).await?;
             match machine::pace(&sent, now_ms, storm) {
                 Pace::Alone => {}
@@ -256,6 +268,7 @@ impl Store {
             id: head.id,
             dedup_key: head.dedup_key.clone(),
             kind: head.kind.clone(),
+            resolves: key_of(&tx, head.resolves).await?,
             attempts: is.attempts,
             alerts: self.facts(&tx, head.id).await?,
         };
@@ -272,7 +285,7 @@ impl Store {
     pub async fn settle_delivery(
         &self,
         batch: &Batch,
-        outcome: &Outcome,
+        attempt: &Attempt,
         now_ms: UnixMillis,
         limits: &RetryLimits,
         jitter: f64,
@@ -286,9 +299,12 @@ impl Store {
         let Some(row) = row else {
             return Ok(());
         };
-        let event = Event::Ended(outcome.clone());
+        let event = Event::Ended(attempt.outcome.clone());
         if let Some(is) = machine::next(&progress(&row), &event, now_ms, limits, jitter) {
-            note_health(&tx, &row.destination, outcome, now_ms).await?;
+            note_health(&tx, &row.destination, &attempt.outcome, now_ms).await?;
+            if attempt.message.is_some() || attempt.receipt.is_some() {
+                keep_message(&tx, row.id, attempt, now_ms).await?;
+            }
             write(&tx, row, &is).await?;
         }
         tx.commit().await
@@ -323,6 +339,17 @@ impl Store {
     }
 }
 
+async fn key_of(
+    tx: &DatabaseTransaction,
+    delivery_id: Option<i64>,
+) -> Result<Option<String>, StoreError> {
+    let Some(id) = delivery_id else {
+        return Ok(None);
+    };
+    let lead = delivery::Entity::find_by_id(id).one(tx).await?;
+    Ok(lead.map(|lead| lead.dedup_key))
+}
+
 /// What a destination is still to get, oldest first.
 fn queue_of(destination: &str) -> sea_orm::Select<delivery::Entity> {
     delivery::Entity::find()
@@ -336,15 +363,16 @@ pub(super) fn unsettled() -> sea_orm::sea_query::SimpleExpr {
     delivery::Column::State.is_in([State::Waiting.as_str(), State::Sending.as_str()])
 }
 
-/// Whether anything that a delivery says still has someone to reach: nobody acknowledged it,
-/// and its study is open.
+/// Whether anything that a delivery says still has someone to reach: nobody acknowledged it in
+/// this round, no reader has its study in hand, and it is open.
 async fn needed(tx: &DatabaseTransaction, row: &delivery::Model) -> Result<bool, StoreError> {
-    if row.alert_id.is_none() {
+    if !BUNDLED.contains(&row.kind.as_str()) {
         return Ok(true);
     }
     let sql = "SELECT a.id FROM delivery d JOIN alert a ON a.id = d.alert_id \
                JOIN study s ON s.id = a.study_id WHERE (d.id = $1 OR d.carried_by = $1) \
-               AND a.acknowledged_at IS NULL AND s.reading = 'open' LIMIT 1";
+               AND a.taken_at IS NULL AND s.reading = 'open' \
+               AND (a.acknowledged_at IS NULL OR a.acknowledged_at < a.round_at) LIMIT 1";
     let statement = Statement::from_sql_and_values(tx.get_database_backend(), sql, [row.id.into()]);
     Ok(tx.query_one_raw(statement).await?.is_some())
 }
@@ -360,7 +388,7 @@ async fn sent_since(
         .column(delivery::Column::SettledAt)
         .filter(delivery::Column::Destination.eq(destination))
         .filter(delivery::Column::State.eq(State::Delivered.as_str()))
-        .filter(delivery::Column::Kind.eq(ALERT))
+        .filter(delivery::Column::Kind.is_in(BUNDLED))
         .filter(delivery::Column::CarriedBy.is_null())
         .filter(delivery::Column::SettledAt.gt(since_ms))
         .into_tuple()
@@ -372,7 +400,7 @@ async fn sent_since(
 /// Lets the message of `head` say all alerts that wait behind it.
 async fn carry(tx: &DatabaseTransaction, head: &delivery::Model) -> Result<(), StoreError> {
     let behind = queue_of(&head.destination)
-        .filter(delivery::Column::Kind.eq(ALERT))
+        .filter(delivery::Column::Kind.eq(&head.kind))
         .filter(delivery::Column::Attempts.eq(0))
         .filter(delivery::Column::Id.ne(head.id))
         .limit(BUNDLE_MAX)
@@ -388,6 +416,35 @@ async fn carry(tx: &DatabaseTransaction, head: &delivery::Model) -> Result<(), S
         .col_expr(delivery::Column::CarriedBy, Expr::value(head.id))
         .filter(delivery::Column::Id.is_in(ids))
         .exec(tx)
+        .await?;
+    Ok(())
+}
+
+/// Keeps what was said; of several attempts the last.
+async fn keep_message(
+    tx: &DatabaseTransaction,
+    delivery_id: i64,
+    attempt: &Attempt,
+    now_ms: UnixMillis,
+) -> Result<(), StoreError> {
+    let row = delivery_message::ActiveModel {
+        delivery_id: Set(delivery_id),
+        said_at: Set(now_ms),
+        message: Set(attempt.message.clone()),
+        receipt: Set(attempt.receipt.clone()),
+    };
+    let columns = [
+        delivery_message::Column::SaidAt,
+        delivery_message::Column::Message,
+        delivery_message::Column::Receipt,
+    ];
+    delivery_message::Entity::insert(row)
+        .on_conflict(
+            OnConflict::column(delivery_message::Column::DeliveryId)
+                .update_columns(columns)
+                .to_owned(),
+        )
+        .exec_without_returning(tx)
         .await?;
     Ok(())
 }

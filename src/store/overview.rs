@@ -10,6 +10,7 @@ use sea_orm::{
 use super::entity::{instance, job, quarantine, series, study};
 use super::{Store, StoreError};
 use crate::clock::UnixMillis;
+use crate::triage::Evidence;
 
 /// A study as the person who sent it wants to see it.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,6 +77,34 @@ impl From<quarantine::Model> for KeptAside {
 }
 
 impl Store {
+    /// What the ranking of studies screened since then rests on, the newest first, with when they
+    /// were screened. Priors are not counted: they are not alerted.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn past_evidence(
+        &self,
+        since_ms: UnixMillis,
+        limit: u64,
+    ) -> Result<Vec<(UnixMillis, Evidence)>, StoreError> {
+        let rows: Vec<(Option<i64>, String)> = study::Entity::find()
+            .select_only()
+            .column(study::Column::ScreenedAt)
+            .column(study::Column::EvidenceJson)
+            .filter(study::Column::ScreenedAt.gte(since_ms))
+            .filter(study::Column::Reading.ne("prior"))
+            .order_by_desc(study::Column::ScreenedAt)
+            .limit(limit)
+            .into_tuple()
+            .all(self.read())
+            .await?;
+        let evidence = |(at, json): (Option<i64>, String)| {
+            let evidence = serde_json::from_str(&json).ok()?;
+            Some((at?, evidence))
+        };
+        Ok(rows.into_iter().filter_map(evidence).collect())
+    }
+
     /// The studies that received something last, newest first.
     ///
     /// # Errors

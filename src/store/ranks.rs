@@ -7,10 +7,10 @@ use sea_orm::{
     IntoActiveModel, QueryFilter, QueryOrder, QuerySelect,
 };
 
+use super::alerts::{self, Risen};
 use super::entity::study;
-use super::settings;
-use super::{Store, StoreError, alerts};
-use crate::alerts::policy::Policy;
+use super::{Store, StoreError, settings};
+use crate::alerts::policy::{Facts, Policy};
 use crate::triage::{Band, Evidence, OrderPriority, TriageSettings, rank};
 
 /// Settings of the ranking together with the version they are kept under.
@@ -219,6 +219,7 @@ async fn update(
     let arrived_at = study.arrived_at;
     let highest = highest(&study);
     let (study_id, open) = (study.id, study.reading == "open");
+    let institution = study.institution.clone();
     let mut row = study.into_active_model();
     row.state = Set(standing.state);
     row.not_analysed_reason = Set(standing.not_analysed_reason);
@@ -229,10 +230,27 @@ async fn update(
     let reached = place(&mut row, &standing.evidence, arrived_at, highest, rules);
     row.changed_at = Set(now_ms);
     row.update(tx).await?;
+    let findings: Vec<&str> = standing
+        .evidence
+        .findings
+        .iter()
+        .map(|f| f.code.as_str())
+        .collect();
+    let facts = Facts {
+        before: highest,
+        reached,
+        findings: &findings,
+        institution: institution.as_deref(),
+    };
     // Priors are kept, not listed and not alerted.
-    if open && ranker.alerts.raises(highest, reached, now_ms) {
+    if open && let Some(rule) = ranker.alerts.raises(facts, now_ms) {
+        let risen = Risen {
+            study_id,
+            band: reached,
+            rule,
+        };
         // Boxed: it is rare, and would make every change of a rank as large as itself.
-        Box::pin(alerts::raise(tx, study_id, reached, &ranker.alerts, now_ms)).await?;
+        Box::pin(alerts::raise(tx, risen, &ranker.alerts, now_ms)).await?;
     }
     Ok(())
 }

@@ -138,7 +138,7 @@ impl Locked {
             sea_orm::Statement::from_sql_and_values(self.tx.get_database_backend(), sql, values);
         let taken = self.tx.execute_raw(upsert).await?.rows_affected() == 1;
         if taken {
-            alerts::answered(&self.tx, self.study.id, reader, acting.now_ms).await?;
+            alerts::taken(&self.tx, self.study.id, reader, acting).await?;
         }
         Ok(taken)
     }
@@ -280,6 +280,7 @@ impl Store {
         let changed = locked.holding(acting).is_some();
         if changed {
             locked.drop_claim().await?;
+            alerts::given_up(&locked.tx, locked.study.id, acting.now_ms).await?;
             locked.note("released", acting, None).await?;
         }
         locked.tx.commit().await?;
@@ -373,6 +374,8 @@ impl Store {
             .is_some_and(|e| e.detail.as_deref() == Some(HELD))
         {
             locked.put_into_hands(acting.reader, acting).await?;
+        } else {
+            alerts::given_up(&locked.tx, locked.study.id, acting.now_ms).await?;
         }
         let what = if mine.is_some() { "undone" } else { "reopened" };
         locked.note(what, acting, None).await?;
@@ -393,6 +396,7 @@ impl Store {
             return Ok(());
         };
         locked.renew(acting).await?;
+        alerts::opened(&locked.tx, locked.study.id, acting.now_ms).await?;
         locked.note("opened", acting, None).await?;
         locked.tx.commit().await
     }

@@ -4,6 +4,7 @@
 //! POST acknowledges. It needs no sign-in, for a phone at night; the link itself is the proof, and
 //! the page says nothing about the patient.
 
+use actix_web::http::header;
 use actix_web::{HttpResponse, web};
 use askama::Template;
 use serde::Deserialize;
@@ -11,6 +12,7 @@ use tracing::info;
 
 use super::WebState;
 use super::answer::{PageError, Problem, html};
+use super::gate::{Visitor, check_csrf};
 use super::view::Frame;
 use super::words;
 use crate::alerts::links::short_code;
@@ -130,6 +132,38 @@ fn show(token: String, linked: Linked, state: &WebState) -> Result<HttpResponse,
         left,
         cases: linked.alerts.into_iter().map(case).collect(),
     })
+}
+
+#[derive(Deserialize)]
+pub(super) struct Pressed {
+    csrf: String,
+}
+
+/// `POST /studies/{study_uid}/acknowledge`: the same for whoever is signed in, from the study's page.
+pub(super) async fn in_app(
+    study_uid: web::Path<String>,
+    state: web::Data<WebState>,
+    visitor: web::ReqData<Visitor>,
+    pressed: web::Form<Pressed>,
+) -> Result<HttpResponse, PageError> {
+    check_csrf(&pressed.csrf, &visitor)?;
+    let (by, now_ms) = (visitor.user.name.as_str(), state.clock.now_ms());
+    let done = state
+        .store
+        .acknowledge_study(&study_uid, by, now_ms)
+        .await?;
+    let Some(new) = done else {
+        return Err(Problem::not_found("No study with this UID was received.").into());
+    };
+    info!(
+        study_uid = study_uid.as_str(),
+        user = by,
+        alerts = new,
+        "alerts were acknowledged on the page of a study"
+    );
+    Ok(HttpResponse::SeeOther()
+        .insert_header((header::LOCATION, format!("/studies/{study_uid}")))
+        .finish())
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ const CSS: &str = include_str!("static/firstread.css");
 /// Keys and deeds, on both pages.
 const WORK_JS: &str = include_str!("static/work.js");
 const LIST_JS: &str = include_str!("static/worklist.js");
+const NOTIFY_JS: &str = include_str!("static/notify.js");
 const STUDY_JS: &str = include_str!("static/study.js");
 const INTAKE_JS: &str = include_str!("static/intake.js");
 const ICON: &str = include_str!("static/icon.svg");
@@ -24,8 +25,8 @@ const VERSION_CHARS: usize = 12;
 /// Changes with the files: browsers may keep them for ever.
 pub(super) fn version() -> &'static str {
     static VERSION: LazyLock<String> = LazyLock::new(|| {
-        digest(&[CSS, WORK_JS, LIST_JS, STUDY_JS, INTAKE_JS, ICON].concat())[..VERSION_CHARS]
-            .to_owned()
+        let all = [CSS, WORK_JS, LIST_JS, NOTIFY_JS, STUDY_JS, INTAKE_JS, ICON].concat();
+        digest(&all)[..VERSION_CHARS].to_owned()
     });
     &VERSION
 }
@@ -35,6 +36,7 @@ pub(super) async fn file(name: web::Path<String>) -> Result<HttpResponse, PageEr
         "firstread.css" => ("text/css; charset=utf-8", CSS),
         "work.js" => (SCRIPT, WORK_JS),
         "worklist.js" => (SCRIPT, LIST_JS),
+        "notify.js" => (SCRIPT, NOTIFY_JS),
         "study.js" => (SCRIPT, STUDY_JS),
         "intake.js" => (SCRIPT, INTAKE_JS),
         "icon.svg" => ("image/svg+xml", ICON),

@@ -19,6 +19,7 @@ use crate::alerts::links::short_code;
 use crate::outbox::machine::Order;
 use crate::store::accounts::Role;
 use crate::store::deliveries::{DeliveryRow, DestinationHealth};
+use crate::store::outbox::{ALARM, RESOLVED};
 
 /// Deliveries shown in each table.
 const SHOWN: u64 = 200;
@@ -118,7 +119,7 @@ fn destination(d: DestinationHealth, state: &WebState) -> Destination {
     }
 }
 
-fn delivery(row: DeliveryRow, state: &WebState) -> Delivery {
+pub(super) fn delivery(row: DeliveryRow, state: &WebState) -> Delivery {
     let (now_ms, zone) = (state.clock.now_ms(), state.settings.time_zone);
     let at = |ms| words::clock_time(ms, now_ms, zone);
     let what = match (row.band(), row.study_uid.as_deref(), row.carries) {
@@ -127,6 +128,11 @@ fn delivery(row: DeliveryRow, state: &WebState) -> Delivery {
             format!("{}, {} and {n} more", words::band(band), short_code(uid))
         }
         _ => "Test message".to_owned(),
+    };
+    let what = match row.kind.as_str() {
+        ALARM => format!("Alarm, nobody reached: {what}"),
+        RESOLVED => format!("Resolved: {what}"),
+        _ => what,
     };
     let acknowledged = row.acknowledged_at.map(|ms| {
         let by = row.acknowledged_by.as_deref().unwrap_or("someone");

@@ -12,6 +12,8 @@ pub struct Health {
     pub last_worker_beat_ms: Arc<AtomicI64>,
     /// Destinations that messages do not reach: shown as a banner, as the last channel may be among them.
     pub failing_destinations: Arc<AtomicU64>,
+    /// Alerts that reached nobody, and that no step is left for.
+    pub unreached_alerts: Arc<AtomicU64>,
     not_ready: Arc<RwLock<Option<String>>>,
 }
 
@@ -20,6 +22,7 @@ impl Default for Health {
         Self {
             last_worker_beat_ms: Arc::new(AtomicI64::new(0)),
             failing_destinations: Arc::new(AtomicU64::new(0)),
+            unreached_alerts: Arc::new(AtomicU64::new(0)),
             not_ready: Arc::new(RwLock::new(Some("starting".to_owned()))),
         }
     }

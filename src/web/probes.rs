@@ -1,6 +1,7 @@
 //! `/healthz`, `/readyz`, `/metrics`: for machines, without login, without anything about patients.
 
 use std::fmt::Write as _;
+use std::sync::atomic::Ordering;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
@@ -79,6 +80,13 @@ pub(super) async fn metrics(state: web::Data<WebState>) -> Result<HttpResponse, 
     for (name, n) in state.store.deliveries_by_state().await? {
         let _ = writeln!(text, "firstread_deliveries{{state=\"{name}\"}} {n}");
     }
+    gauge(
+        &mut text,
+        "firstread_unreached_alerts",
+        "Alerts that reached nobody, and that no step is left for.",
+    );
+    let unreached = state.health.unreached_alerts.load(Ordering::Relaxed);
+    let _ = writeln!(text, "firstread_unreached_alerts {unreached}");
     gauge(
         &mut text,
         "firstread_quarantined_objects",

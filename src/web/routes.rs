@@ -4,8 +4,8 @@ use actix_web::http::Method;
 use actix_web::{Route, web};
 
 use super::{
-    acknowledge, api, assets, deliveries, filters, intake, live, login, probes, quality, ranking,
-    reading, reading_api, shown, simulate, study, worklist,
+    acknowledge, api, assets, budget, deliveries, filters, intake, live, login, messages, probes,
+    quality, ranking, reading, reading_api, shown, simulate, study, worklist,
 };
 use crate::store::accounts::Role;
 
@@ -77,6 +77,11 @@ static RULES: &[Rule] = &[
     post("/worklist/filters/{id}", Access::Page(READING), || {
         web::post().to(filters::remove)
     }),
+    post(
+        "/studies/{study_uid}/acknowledge",
+        Access::Page(WORKING),
+        || web::post().to(acknowledge::in_app),
+    ),
     post("/studies/{study_uid}/claim", Access::Page(WORKING), || {
         web::post().to(reading::claim)
     }),
@@ -127,6 +132,15 @@ static RULES: &[Rule] = &[
     }),
     get("/deliveries", Access::Page(DELIVERIES), || {
         web::get().to(deliveries::page)
+    }),
+    get("/alerts", Access::Page(READING), || {
+        web::get().to(budget::page)
+    }),
+    get("/deliveries/{id}", Access::Page(DELIVERIES), || {
+        web::get().to(messages::page)
+    }),
+    post("/deliveries/{id}/message", Access::Page(DELIVERIES), || {
+        web::post().to(messages::uncover)
     }),
     post("/deliveries/{id}", Access::Page(ADMIN), || {
         web::post().to(deliveries::steer)

@@ -65,6 +65,8 @@ struct StudyPage {
     series: Vec<SeriesDetail>,
     screenings: Vec<Ran>,
     deliveries: Vec<Told>,
+    /// Whether someone may still say that they look after an alert.
+    unanswered: bool,
     /// What messages call this study.
     code: String,
     kept_aside: Vec<Aside>,
@@ -213,6 +215,11 @@ pub(super) async fn page(
             .map(|s| ran(s, &study.series, &state))
             .collect(),
         series: study.series,
+        unanswered: study.reading == "open"
+            && study
+                .deliveries
+                .iter()
+                .any(|d| d.band.is_some() && d.acknowledged_at.is_none()),
         deliveries: study
             .deliveries
             .into_iter()

@@ -6,6 +6,7 @@ use super::WebState;
 use super::assets;
 use super::gate::Visitor;
 use super::words;
+use crate::alerts::links::short_code;
 use crate::triage::Band;
 use crate::worklist::WorklistItem;
 
@@ -77,11 +78,24 @@ impl Frame {
 }
 
 fn banner(state: &WebState) -> Option<String> {
-    let said: Vec<String> = [workers_stopped(state), alerts_fail(state)]
-        .into_iter()
-        .flatten()
-        .collect();
+    let said: Vec<String> = [
+        nobody_reached(state),
+        workers_stopped(state),
+        alerts_fail(state),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     (!said.is_empty()).then(|| said.join(" "))
+}
+
+/// The last channel failed: whoever reads this page is the only one who can know.
+fn nobody_reached(state: &WebState) -> Option<String> {
+    let n = state.health.unreached_alerts.load(Ordering::Relaxed);
+    (n > 0).then(|| {
+        let alerts = words::counted(n, "alert");
+        format!("{alerts} reached nobody: look at the top of the list now.")
+    })
 }
 
 /// That a channel fails is itself an alarm: those who wait for its messages would never know.
@@ -155,6 +169,8 @@ impl Due {
 /// A row of the list, in words.
 pub(super) struct Row {
     pub study_uid: String,
+    /// What messages call the study.
+    pub code: String,
     pub rank: u64,
     pub band: Band,
     pub band_text: &'static str,
@@ -203,6 +219,7 @@ impl Row {
         let text = |t: &Option<String>| t.as_deref().map(str::trim).unwrap_or_default().to_owned();
         Self {
             study_uid: item.study_uid.clone(),
+            code: short_code(&item.study_uid),
             rank: item.rank,
             band: item.band,
             band_text: band_text(item),

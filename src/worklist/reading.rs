@@ -105,10 +105,16 @@ impl WorklistSettings {
         active_ms + i64::from(self.claim_idle_minutes) * 60_000
     }
 
+    /// See `claim_idle_minutes`.
+    #[must_use]
+    pub fn claim_idle_ms(&self) -> i64 {
+        i64::from(self.claim_idle_minutes) * 60_000
+    }
+
     /// Claims that were active after this moment still hold.
     #[must_use]
     pub fn held_since_ms(&self, now_ms: i64) -> i64 {
-        now_ms - i64::from(self.claim_idle_minutes) * 60_000
+        now_ms - self.claim_idle_ms()
     }
 }
 

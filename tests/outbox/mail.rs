@@ -1,4 +1,4 @@
-//! A real mail server on a free port, and the messages that it took.
+//! Real servers of the other side on free ports, and what they took.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -13,45 +13,53 @@ const PASSWORD: &str = "correct horse";
 /// How long a message is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-pub struct MailServer {
+/// A server of the other side, in Python: what it got and what it answers are files in its folder.
+pub struct Peer {
     pub port: u16,
-    folder: tempfile::TempDir,
+    pub folder: tempfile::TempDir,
+    script: &'static str,
+    more: &'static [&'static str],
     python: String,
     child: Option<Child>,
 }
 
-impl MailServer {
+impl Peer {
     /// Starts, or says why the test is skipped.
-    pub fn start() -> Option<Self> {
+    pub fn start(script: &'static str, more: &'static [&'static str]) -> Option<Self> {
         let Ok(python) = std::env::var("FIRSTREAD_TEST_PYTHON") else {
-            eprintln!("skipped: FIRSTREAD_TEST_PYTHON is not set, it runs the mail server");
+            eprintln!("skipped: FIRSTREAD_TEST_PYTHON is not set, it runs {script}");
             return None;
         };
         let folder = tempfile::tempdir().unwrap();
         certificate(folder.path());
-        let mut server = Self {
+        let mut peer = Self {
             port: free_port(),
             folder,
+            script,
+            more,
             python,
             child: None,
         };
-        server.up();
-        Some(server)
+        peer.up();
+        Some(peer)
     }
 
     pub fn up(&mut self) {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/outbox/smtp_server.py");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/outbox")
+            .join(self.script);
         let mut child = Command::new(&self.python)
             .arg(script)
             .arg(self.folder.path())
             .arg(self.port.to_string())
+            .args(self.more)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         let mut line = String::new();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         out.read_line(&mut line).unwrap();
-        assert_eq!(line.trim(), "ready", "the mail server did not start");
+        assert_eq!(line.trim(), "ready", "{} did not start", self.script);
         self.child = Some(child);
     }
 
@@ -62,21 +70,55 @@ impl MailServer {
         }
     }
 
+    /// Writes a file that it reads.
+    pub fn set(&self, name: &str, text: &str) {
+        std::fs::write(self.folder.path().join(name), text).unwrap();
+    }
+
+    /// What it wrote, line by line.
+    pub fn lines(&self, name: &str) -> Vec<Value> {
+        lines(&self.folder.path().join(name))
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.down();
+    }
+}
+
+pub struct MailServer {
+    peer: Peer,
+}
+
+impl MailServer {
+    /// Starts, or says why the test is skipped.
+    pub fn start() -> Option<Self> {
+        let peer = Peer::start("smtp_server.py", &[])?;
+        Some(Self { peer })
+    }
+
+    pub fn up(&mut self) {
+        self.peer.up();
+    }
+
+    pub fn down(&mut self) {
+        self.peer.down();
+    }
+
     /// What it answers from now on; empty takes everything.
     pub fn answer(&self, answer: &str) {
-        std::fs::write(self.folder.path().join("answer"), answer).unwrap();
+        self.peer.set("answer", answer);
     }
 
     pub fn messages(&self) -> Vec<Message> {
-        lines(&self.folder.path().join("messages.jsonl"))
-            .iter()
-            .map(Message::new)
-            .collect()
+        let taken = self.peer.lines("messages.jsonl");
+        taken.iter().map(Message::new).collect()
     }
 
     /// How many messages it refused.
     pub fn refused(&self) -> usize {
-        lines(&self.folder.path().join("refused.jsonl")).len()
+        self.peer.lines("refused.jsonl").len()
     }
 
     /// The messages, once there are so many.
@@ -97,13 +139,13 @@ impl MailServer {
     }
 
     pub fn ca_file(&self) -> PathBuf {
-        self.folder.path().join("ca.pem")
+        self.peer.folder.path().join("ca.pem")
     }
 
     pub fn settings(&self) -> SmtpSettings {
         SmtpSettings {
             host: "localhost".into(),
-            port: self.port,
+            port: self.peer.port,
             security: Security::Starttls,
             ca_file: self.ca_file(),
             user: USER.into(),
@@ -115,11 +157,11 @@ impl MailServer {
 
     /// The same, as the environment of a server gives them; the password in a file.
     pub fn environment(&self) -> Vec<(String, String)> {
-        let password = self.folder.path().join("password");
+        let password = self.peer.folder.path().join("password");
         std::fs::write(&password, format!("{PASSWORD}\n")).unwrap();
         let set = [
             ("HOST", "localhost".to_owned()),
-            ("PORT", self.port.to_string()),
+            ("PORT", self.peer.port.to_string()),
             ("CA_FILE", self.ca_file().display().to_string()),
             ("USER", USER.to_owned()),
             ("PASSWORD_FILE", password.display().to_string()),
@@ -128,12 +170,6 @@ impl MailServer {
         set.into_iter()
             .map(|(key, value)| (format!("FIRSTREAD_SMTP__{key}"), value))
             .collect()
-    }
-}
-
-impl Drop for MailServer {
-    fn drop(&mut self) {
-        self.down();
     }
 }
 

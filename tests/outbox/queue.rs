@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use firstread::clock::{Clock, SharedClock, SystemClock, UnixMillis};
 use firstread::outbox::machine::{Order, Outcome, RetryLimits};
-use firstread::outbox::{Courier, Outbox, OutboxSettings};
+use firstread::outbox::{Attempt, Courier, Outbox, OutboxSettings};
 use firstread::store::outbox::{Batch, Claim};
 use tokio_util::sync::CancellationToken;
 
@@ -42,11 +42,11 @@ impl FakeCourier {
 
 #[async_trait]
 impl Courier for FakeCourier {
-    async fn deliver(&self, destination: &str, batch: &Batch, _: UnixMillis) -> Outcome {
+    async fn deliver(&self, destination: &str, batch: &Batch, _: UnixMillis) -> Attempt {
         let sent = (destination.to_owned(), batch.clone());
         self.sent.lock().unwrap().push(sent);
         match (self.answer)(destination) {
-            Some(outcome) => outcome,
+            Some(outcome) => outcome.into(),
             None => std::future::pending().await,
         }
     }
@@ -60,8 +60,9 @@ pub async fn outbox(site: &Site, courier: Arc<dyn Courier>) -> Outbox {
     with_clock(site, courier, site.clock.clone()).await
 }
 
-async fn with_clock(site: &Site, courier: Arc<dyn Courier>, clock: SharedClock) -> Outbox {
-    let destinations = ["room", "pager"].map(str::to_owned).to_vec();
+pub async fn with_clock(site: &Site, courier: Arc<dyn Courier>, clock: SharedClock) -> Outbox {
+    let all = site.alerts.destinations.iter();
+    let destinations: Vec<String> = all.map(|d| d.name.clone()).collect();
     site.store.know_destinations(&destinations).await.unwrap();
     Outbox {
         store: site.store.clone(),
@@ -157,7 +158,7 @@ async fn what_a_killed_process_was_sending_is_repeated_under_its_key() {
             (&killed.dedup_key, 2)
         );
         // The answer to the first attempt comes late: it is not news any more.
-        let late = Outcome::Later("late".into());
+        let late = Outcome::Later("late".into()).into();
         let now_ms = site.clock.now_ms();
         site.store
             .settle_delivery(&killed, &late, now_ms, &limits(), 0.0)

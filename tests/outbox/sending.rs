@@ -248,6 +248,6 @@ fn settings_that_cannot_work_are_refused_by_name() {
 
 fn site_alerts(data: &std::path::Path) -> firstread::alerts::Alerts {
     let settings = firstread::alerts::AlertSettings::default();
-    let policy = settings.policy(chrono_tz::UTC);
+    let policy = settings.policy(chrono_tz::UTC, 0);
     firstread::alerts::Alerts::new(&settings, policy, "", data).unwrap()
 }

@@ -87,7 +87,7 @@ pub struct Rule {
 }
 
 /// All of them.
-pub const RULES: [Rule; 14] = [
+pub const RULES: [Rule; 15] = [
     Rule {
         section: "Pure folders",
         sentence: "pure folders do no IO, know no async and read no clock",
@@ -131,6 +131,14 @@ pub const RULES: [Rule; 14] = [
         check: |source| {
             let outside = source.is_product() && !source.within(&["src/alerts/"]);
             names_any(source, outside, &["lettre"])
+        },
+    },
+    Rule {
+        section: "Who may name what",
+        sentence: "only src/outbox/http.rs names the HTTP client",
+        check: |source| {
+            let elsewhere = source.is_product() && source.path != "src/outbox/http.rs";
+            names_any(source, elsewhere, &["hyper", "reqwest"])
         },
     },
     Rule {

@@ -1,8 +1,8 @@
 //! `/deliveries` and the page behind a link, as people use them.
 
 use firstread::clock::Clock;
-use firstread::outbox::OutboxSettings;
 use firstread::outbox::machine::Outcome;
+use firstread::outbox::{Attempt, OutboxSettings};
 use firstread::store::accounts::Role;
 use firstread::store::outbox::{Batch, Claim};
 use reqwest::{Client, StatusCode};
@@ -22,9 +22,13 @@ async fn attempt(site: &Site, outcome: &Outcome) -> Batch {
     let Ok(Claim::Batch(batch)) = claim else {
         panic!("{claim:?}");
     };
+    let tried = Attempt {
+        message: Some("Urgent study waits: place 1, K7QF".into()),
+        ..outcome.clone().into()
+    };
     let settled = site
         .store
-        .settle_delivery(&batch, outcome, now_ms, &limits, 0.0);
+        .settle_delivery(&batch, &tried, now_ms, &limits, 0.0);
     settled.await.unwrap();
     batch
 }
@@ -90,6 +94,67 @@ async fn an_administrator_sees_and_steers_deliveries() {
 }
 
 #[tokio::test]
+async fn a_message_is_shown_and_each_look_is_kept() {
+    let site = Site::start().await;
+    let study = site.study(1, 12, 5.0).await;
+    site.flag(&study, false).await;
+    let batch = attempt(&site, &Outcome::Delivered).await;
+    let admin = site.signed_in(Role::Admin).await;
+    let auditor = site.signed_in(Role::Auditor).await;
+    let path = format!("/deliveries/{}", batch.id);
+    let page = site.page(&admin, &path).await;
+    assert!(page.contains("Urgent study waits: place 1, K7QF"), "{page}");
+    assert!(!page.contains("Show everything"), "an alert hides nothing");
+    site.page(&auditor, &path).await;
+    let views = site.store.message_views(batch.id).await.unwrap();
+    let seen: Vec<(&str, bool)> = views
+        .iter()
+        .map(|v| (v.who.as_str(), v.uncovered))
+        .collect();
+    assert_eq!(seen, [("auditor", false), ("admin", false)]);
+    let csrf = field(&site.page(&auditor, "/deliveries").await, "csrf");
+    let shown = format!("{path}/message");
+    assert_eq!(
+        press(&site, &auditor, &shown, "wrong", "").await,
+        StatusCode::FORBIDDEN
+    );
+    assert_eq!(
+        press(&site, &auditor, &shown, &csrf, "").await,
+        StatusCode::OK
+    );
+    let views = site.store.message_views(batch.id).await.unwrap();
+    assert!(views.len() == 3 && views[0].uncovered);
+    let absent = auditor.get(site.url("/deliveries/999")).send().await;
+    assert_eq!(absent.unwrap().status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn the_budget_counts_what_thresholds_would_have_sent() {
+    let site = Site::start().await;
+    for n in 1..=12 {
+        let study = site.study(n, 12, 5.0).await;
+        if n <= 3 {
+            site.flag(&study, n == 1).await;
+        }
+    }
+    let reader = site.signed_in(Role::Reader).await;
+    let page = site.page(&reader, "/alerts").await;
+    let text = page.replace("<td class=\"num\">", "|").replace("</td>", "");
+    assert!(page.contains("3 screened studies on 1 day."), "{page}");
+    // 181 minutes: all three up to 180, and beyond it only the critical one.
+    assert!(text.contains("|170|0.465|3|3.0|3|0"), "{text}");
+    assert!(text.contains("|190||1|1.0|1|0"), "{text}");
+    for bad in [
+        "/alerts?days=0",
+        "/alerts?days=x",
+        "/alerts?days=9999999999999999999",
+    ] {
+        let answer = reader.get(site.url(bad)).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::BAD_REQUEST, "{bad}");
+    }
+}
+
+#[tokio::test]
 async fn an_auditor_looks_and_the_study_page_says_who_was_told() {
     let site = Site::start().await;
     let study = site.study(1, 12, 5.0).await;
@@ -101,6 +166,36 @@ async fn an_auditor_looks_and_the_study_page_says_who_was_told() {
     let page = site.page(&auditor, &format!("/studies/{}", uid(1))).await;
     let told = page.split("Who was told").nth(1).unwrap();
     assert!(told.contains("room") && told.contains("Critical"), "{told}");
+}
+
+#[tokio::test]
+async fn a_reader_acknowledges_on_the_page_of_the_study() {
+    let site = Site::start().await;
+    let study = site.study(1, 12, 5.0).await;
+    site.flag(&study, true).await;
+    let reader = site.signed_in(Role::Reader).await;
+    let path = format!("/studies/{}", uid(1));
+    let page = site.page(&reader, &path).await;
+    assert!(page.contains("nobody else is alerted then"), "{page}");
+    let csrf = field(&page, "csrf");
+    let pressed = format!("{path}/acknowledge");
+    assert_eq!(
+        press(&site, &reader, &pressed, "wrong", "").await,
+        StatusCode::FORBIDDEN
+    );
+    assert_eq!(
+        press(&site, &reader, &pressed, &csrf, "").await,
+        StatusCode::SEE_OTHER
+    );
+    let told = site.store.deliveries_of(&uid(1)).await.unwrap();
+    assert_eq!(told[0].acknowledged_by.as_deref(), Some("reader"));
+    let page = site.page(&reader, &path).await;
+    assert!(!page.contains("nobody else is alerted then"));
+    let absent = "/studies/1.2.3/acknowledge";
+    assert_eq!(
+        press(&site, &reader, absent, &csrf, "").await,
+        StatusCode::NOT_FOUND
+    );
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Every route times every role, from the one table: a new route is in the matrix by itself.
 
+use firstread::clock::Clock;
 use firstread::store::accounts::Role;
 use firstread::web::{Access, Rule, rules};
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
@@ -35,6 +36,11 @@ const EXPECTED: &[(&str, &str, &str)] = &[
         "/worklist/filters/{id}",
         "page: reader admin auditor",
     ),
+    (
+        "POST",
+        "/studies/{study_uid}/acknowledge",
+        "page: reader admin",
+    ),
     ("POST", "/studies/{study_uid}/claim", "page: reader admin"),
     ("POST", "/studies/{study_uid}/release", "page: reader admin"),
     (
@@ -58,6 +64,9 @@ const EXPECTED: &[(&str, &str, &str)] = &[
     ("GET", "/shown", "page: admin auditor"),
     ("GET", "/intake", "page: technologist reader admin auditor"),
     ("GET", "/deliveries", "page: admin auditor"),
+    ("GET", "/alerts", "page: reader admin auditor"),
+    ("GET", "/deliveries/{id}", "page: admin auditor"),
+    ("POST", "/deliveries/{id}/message", "page: admin auditor"),
     ("POST", "/deliveries/{id}", "page: admin"),
     ("POST", "/destinations/{name}", "page: admin"),
     ("GET", "/a/{token}", "public"),
@@ -178,6 +187,11 @@ async fn status(request: RequestBuilder) -> StatusCode {
 async fn nobody_passes_without_the_role() {
     let site = Site::start().await;
     site.user("other", Role::Reader).await;
+    // the delivery that some rules are about
+    let now_ms = site.clock.now_ms();
+    let room = ["room".to_owned()];
+    site.store.know_destinations(&room).await.unwrap();
+    assert!(site.store.send_test("room", now_ms).await.unwrap());
     // each rule meets a study that nobody has touched
     let mut n = 0;
     for role in Role::ALL {

@@ -26,6 +26,8 @@ use crate::common;
 /// 2026-11-23T12:00:00Z
 pub const NOON_MS: i64 = 1_795_435_200_000;
 pub const PASSWORD: &str = "a long test password";
+/// When a claim ends by itself, by default.
+pub const CLAIM_IDLE_MS: i64 = 30 * 60_000;
 /// Root of the UIDs of test studies.
 pub const UID: &str = "1.2.826.0.1.3680043.10.1";
 
@@ -53,6 +55,23 @@ impl Site {
 
     pub async fn with(database: &common::Database, settings: WebSettings) -> Self {
         let data = tempfile::tempdir().unwrap();
+        let alerts = alerts(data.path());
+        Self::alerting(database, settings, alerts, data).await
+    }
+
+    /// A site where these are told.
+    pub async fn telling(database: &common::Database, settings: &AlertSettings) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let alerts = of_settings(settings, data.path());
+        Self::alerting(database, WebSettings::default(), alerts, data).await
+    }
+
+    async fn alerting(
+        database: &common::Database,
+        settings: WebSettings,
+        alerts: Alerts,
+        data: tempfile::TempDir,
+    ) -> Self {
         let mut url = database.fresh_url();
         if url.is_empty() {
             url = format!(
@@ -65,7 +84,7 @@ impl Site {
         let clock = Arc::new(ManualClock::at(NOON_MS));
         let (news, health) = (NewsDesk::default(), Health::default());
         health.worker_beat(NOON_MS);
-        let alerts = Arc::new(alerts(data.path()));
+        let alerts = Arc::new(alerts);
         let rules = store
             .settle_settings(&TriageSettings::default(), NOON_MS)
             .await
@@ -300,10 +319,8 @@ pub fn flag(evidence: &mut Evidence, critical: bool) {
 
 /// The reading room at once, the pager when nobody acknowledged for ten minutes.
 fn alerts(data: &Path) -> Alerts {
-    let destination = |name: &str, channel| DestinationSettings {
-        name: name.into(),
-        channel,
-        to: format!("{name}@hospital.example"),
+    let destination = |name: &str, channel| {
+        DestinationSettings::new(name, channel, &format!("{name}@hospital.example"))
     };
     let step = |after_minutes, to: &str| StepSettings {
         after_minutes,
@@ -319,9 +336,14 @@ fn alerts(data: &Path) -> Alerts {
         steps: vec![step(0, "room"), step(10, "pager")],
         ..AlertSettings::default()
     };
+    of_settings(&settings, data)
+}
+
+/// Alerts by these settings; a claim ends after half an hour, as by default.
+pub fn of_settings(settings: &AlertSettings, data: &Path) -> Alerts {
     settings.check().unwrap();
-    let policy = settings.policy(chrono_tz::UTC);
-    Alerts::new(&settings, policy, "North", data).unwrap()
+    let policy = settings.policy(chrono_tz::UTC, CLAIM_IDLE_MS);
+    Alerts::new(settings, policy, "North", data).unwrap()
 }
 
 pub fn uid(n: u32) -> String {

@@ -17,6 +17,14 @@ pub struct Model {
     pub acknowledged_at: Option<i64>,
     #[sea_orm(column_type = "Text", nullable)]
     pub acknowledged_by: Option<String>,
+    #[sea_orm(column_type = "Text")]
+    pub rule: String,
+    pub round_at: Option<i64>,
+    pub round_steps: i64,
+    pub hurried_ms: i64,
+    pub taken_at: Option<i64>,
+    #[sea_orm(column_type = "Text", nullable)]
+    pub taken_by: Option<String>,
 }
 
 /// Joins are written as queries where they are needed.

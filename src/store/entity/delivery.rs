@@ -25,6 +25,7 @@ pub struct Model {
     pub said: Option<String>,
     pub created_at: i64,
     pub settled_at: Option<i64>,
+    pub resolves: Option<i64>,
 }
 
 /// Joins are written as queries where they are needed.

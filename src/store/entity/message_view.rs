@@ -1,0 +1,22 @@
+//! Who looked at which message.
+
+use sea_orm::entity::prelude::*;
+
+/// Who looked at which message.
+#[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+#[sea_orm(table_name = "message_view")]
+pub struct Model {
+    #[sea_orm(primary_key)]
+    pub id: i64,
+    pub delivery_id: i64,
+    #[sea_orm(column_type = "Text")]
+    pub who: String,
+    pub uncovered: bool,
+    pub at: i64,
+}
+
+/// Joins are written as queries where they are needed.
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,144 @@
+//! `/deliveries/{id}`: one message as it went out. Each look is kept.
+//!
+//! What tells people says nothing about patients. What tells systems does: it is covered until
+//! someone asks for it by a button, and that is kept too.
+
+use actix_web::{HttpResponse, web};
+use askama::Template;
+use serde::Deserialize;
+
+use super::WebState;
+use super::answer::{PageError, Problem, html};
+use super::deliveries::{Delivery, delivery};
+use super::gate::{Visitor, check_csrf};
+use super::view::Frame;
+use super::words;
+use crate::store::outbox::{ALARM, ALERT, RESOLVED, TEST};
+
+/// What stands for what is covered.
+const COVERED: &str = "...";
+/// Segments of HL7 v2 that say nothing about the patient: header, answers, errors, observations.
+const OPEN_SEGMENTS: [&str; 5] = ["MSH", "MSA", "ERR", "OBX", "TQ1"];
+
+#[derive(Template)]
+#[template(path = "message.html")]
+struct MessagePage {
+    frame: Frame,
+    csrf: String,
+    delivery: Delivery,
+    message: Option<String>,
+    said_at: String,
+    covered: bool,
+    views: Vec<View>,
+}
+
+struct View {
+    at: String,
+    who: String,
+    uncovered: bool,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Asked {
+    csrf: String,
+}
+
+pub(super) async fn page(
+    id: web::Path<i64>,
+    state: web::Data<WebState>,
+    visitor: web::ReqData<Visitor>,
+) -> Result<HttpResponse, PageError> {
+    show(*id, false, &state, &visitor).await
+}
+
+/// `POST /deliveries/{id}/message`: the same with what identifies the patient.
+pub(super) async fn uncover(
+    id: web::Path<i64>,
+    state: web::Data<WebState>,
+    visitor: web::ReqData<Visitor>,
+    asked: web::Form<Asked>,
+) -> Result<HttpResponse, PageError> {
+    check_csrf(&asked.csrf, &visitor)?;
+    show(*id, true, &state, &visitor).await
+}
+
+async fn show(
+    id: i64,
+    uncovered: bool,
+    state: &WebState,
+    visitor: &Visitor,
+) -> Result<HttpResponse, PageError> {
+    let (now_ms, zone) = (state.clock.now_ms(), state.settings.time_zone);
+    let who = &visitor.user.name;
+    let found = state.store.view_message(id, who, uncovered, now_ms).await?;
+    let Some((row, said)) = found else {
+        return Err(Problem::not_found("There is no such delivery.").into());
+    };
+    let at = |ms| words::exact_time(ms, zone);
+    let hidden = said.as_ref().and_then(|s| cover(&row.kind, &s.message));
+    let covered = hidden.is_some() && !uncovered;
+    let said_at = said.as_ref().map(|s| at(s.at)).unwrap_or_default();
+    let whole = said.map(|s| s.message);
+    let message = if covered { hidden } else { whole };
+    let views = state.store.message_views(id).await?;
+    html(&MessagePage {
+        frame: Frame::new("Message", "deliveries", visitor, state),
+        csrf: visitor.csrf.clone(),
+        delivery: delivery(row, state),
+        // Segments of HL7 v2 end in a carriage return, which no browser breaks a line at.
+        message: message.map(|m| m.replace("\r\n", "\n").replace('\r', "\n")),
+        said_at,
+        covered,
+        views: views
+            .into_iter()
+            .map(|v| View {
+                at: at(v.at),
+                who: v.who,
+                uncovered: v.uncovered,
+            })
+            .collect(),
+    })
+}
+
+/// A message without what may identify the patient; `None` where nothing in it can.
+fn cover(kind: &str, message: &str) -> Option<String> {
+    if [ALERT, ALARM, RESOLVED, TEST].contains(&kind) {
+        return None;
+    }
+    if !message.starts_with("MSH") {
+        return Some(COVERED.to_owned());
+    }
+    let covered = |line: &str| {
+        let name = line.split('|').next().unwrap_or_default();
+        let is_name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit();
+        if OPEN_SEGMENTS.contains(&name) {
+            line.to_owned()
+        } else if name.len() == 3 && name.chars().all(is_name) {
+            format!("{name}|{COVERED}")
+        } else {
+            COVERED.to_owned()
+        }
+    };
+    let lines = message.split(['\r', '\n']).filter(|line| !line.is_empty());
+    Some(lines.map(covered).collect::<Vec<_>>().join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_says_nothing_of_the_patient_is_open() {
+        let check = |kind: &str, message: &str, expected: Option<&str>| {
+            assert_eq!(cover(kind, message).as_deref(), expected, "{kind}");
+        };
+        check("alert", "Urgent #3 K7QF", None);
+        check(
+            "hl7",
+            "MSH|^~\\&|A\rPID|1||PAT-1||Doe^Jane\rOBR|1|ACC\rOBX|1|NM|x||2\r",
+            Some("MSH|^~\\&|A\nPID|...\nOBR|...\nOBX|1|NM|x||2"),
+        );
+        check("fhir", "{\"name\": \"Doe\"}", Some("..."));
+        check("hl7", "MSHx\rDoe Jane", Some("...\n..."));
+    }
+}
