@@ -129,7 +129,9 @@ class Server:
 
     def token(self, role):
         made = subprocess.run([self.binary, "token", "create", "bench-" + role, "--role", role, "--data", self.folder / "data"],
-                              env=self.environment, check=True, capture_output=True, text=True)
+                              env=self.environment, capture_output=True, text=True)
+        if made.returncode:
+            sys.exit(f"could not make a token: {made.stderr}")
         return made.stdout.split()[-1]
 
     def browser(self):
