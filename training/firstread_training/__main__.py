@@ -17,6 +17,7 @@ def _common(parser):
     parser.add_argument("--cache", type=Path, default=Path(os.environ.get("FIRSTREAD_CACHE", TRAINING.parent / ".cache")), help="unpacked and prepared label maps (FIRSTREAD_CACHE)")
     parser.add_argument("--runs", type=Path, default=TRAINING / "runs", help="logs and full checkpoints")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--workers", type=int, default=1, help="processes that generate cases (a GPU wants six or more)")
     parser.add_argument("--threads", type=int, default=0, help="torch threads, 0: as torch likes")
 
 
@@ -47,6 +48,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--part", type=float, default=1.0, help="share of the held-out cases, for a quick look")
     p.add_argument("--half", action="store_true", help="bf16 for the generated cases: faster on a CPU that has it")
     p.add_argument("--processes", type=int, default=1)
+    p.add_argument("--heldout", type=Path, help="folder of kept cases (`heldout` command)")
+    p = add("heldout", commands.make_heldout, "make the frozen cases and keep them, beside a training", config=False)
+    p.add_argument("--out", type=Path, required=True)
+    p.add_argument("--processes", type=int, default=2)
     p = add("fit-study", commands.fit_study, "fit the study's readout on generated cases of the training people")
     p.add_argument("--minutes", type=float, default=5.0, help="to collect cases")
     p.add_argument("--processes", type=int, default=2)

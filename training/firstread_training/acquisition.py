@@ -1,6 +1,6 @@
 """What a scanner does to a picture: slices, gaps, blur, bias, gamma, noise, ghosts, fields of view.
 
-Images are tensors [x,y,z] at 2 mm.  Slice profiles are matrices along one axis, so any resolution and
+Images are tensors [x,y,z] at `voxel_mm`.  Slice profiles are matrices along one axis, so any resolution and
 offset costs one small product: `down` takes the fine grid to slices, `up` interpolates back.
 """
 
@@ -13,13 +13,11 @@ import torch
 
 from .warp import noise_field
 
-VOXEL_MM = 2.0
 
-
-def slice_matrices(n: int, spacing_mm: float, thickness_mm: float, offset: float):
+def slice_matrices(n: int, spacing_mm: float, thickness_mm: float, offset: float, voxel_mm: float = 2.0):
     """`down` [m,n] averages a Gaussian of FWHM `thickness` about each slice; `up` [n,m] is linear; `offset` in 0..1."""
-    positions = torch.arange(n) * VOXEL_MM
-    centres = torch.arange(offset * spacing_mm, (n - 1) * VOXEL_MM + 1e-3, spacing_mm)
+    positions = torch.arange(n) * voxel_mm
+    centres = torch.arange(offset * spacing_mm, (n - 1) * voxel_mm + 1e-3, spacing_mm)
     sigma = max(thickness_mm / 2.355, 0.5)
     down = torch.exp(-0.5 * ((positions[None] - centres[:, None]) / sigma) ** 2)
     down = down / down.sum(1, keepdim=True)
@@ -36,28 +34,31 @@ def along(v: torch.Tensor, matrix: torch.Tensor, axis: int) -> torch.Tensor:
     return torch.movedim(torch.tensordot(matrix, v, dims=([1], [axis])), 0, axis)
 
 
-def draw_resolution(rng) -> list:
+RESOLUTIONS = (0.35, 0.2, 0.35, 0.1)
+
+
+def draw_resolution(rng, voxel_mm: float = 2.0, shares=RESOLUTIONS) -> list:
     """Per axis None (fine) or (spacing, thickness, offset): 3D, one thick axis up to 6 mm with gaps, or coarse."""
-    kind = rng.choice(["fine", "soft", "slices", "coarse"], p=[0.35, 0.2, 0.35, 0.1])
+    kind = rng.choice(["fine", "soft", "slices", "coarse"], p=shares)
     out = [None, None, None]
     if kind == "soft":
-        out = [(2.0, rng.uniform(2.0, 3.6), 0.0) for _ in range(3)]
+        out = [(voxel_mm, rng.uniform(voxel_mm, 1.8 * voxel_mm), 0.0) for _ in range(3)]
     elif kind == "slices":
         axis = rng.choice([0, 1, 2], p=[0.2, 0.2, 0.6])
         spacing = rng.uniform(2.5, 6.5)
         out[axis] = (spacing, spacing * rng.uniform(0.6, 1.0), rng.uniform())
     elif kind == "coarse":
-        s = rng.uniform(2.2, 4.0)
+        s = rng.uniform(1.1, 2.0) * voxel_mm
         out = [(s, s, rng.uniform()) for _ in range(3)]
     return out
 
 
-def scan(v: torch.Tensor, rng, gen, noise: float) -> torch.Tensor:
-    """Slices, Rician noise at the acquired resolution, and back to the 2 mm grid."""
+def scan(v: torch.Tensor, rng, gen, noise: float, voxel_mm: float = 2.0, shares=RESOLUTIONS) -> torch.Tensor:
+    """Slices, Rician noise at the acquired resolution, and back to the grid."""
     ups = []
-    for axis, r in enumerate(draw_resolution(rng)):
+    for axis, r in enumerate(draw_resolution(rng, voxel_mm, shares)):
         if r is not None:
-            down, up = slice_matrices(v.shape[axis], *r)
+            down, up = slice_matrices(v.shape[axis], *r, voxel_mm)
             v = along(v, down, axis)
             ups.append((axis, up))
     if noise > 0:

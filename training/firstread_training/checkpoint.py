@@ -52,7 +52,7 @@ def compact(state: dict) -> dict:
     return {"format": "compact-1", "ema": ema,
             "model": {k: _pack(v - ema[k].float()) for k, v in state["model"].items()},
             "optimizer": optimizer, "groups": state["optimizer"]["param_groups"],
-            **{k: state[k] for k in ("step", "seconds", "config_text", "commit", "decay")}}
+            **{k: state[k] for k in ("step", "seconds", "config_text", "commit")}}
 
 
 def expand(small: dict) -> dict:
@@ -63,4 +63,4 @@ def expand(small: dict) -> dict:
         state[i] = {"step": torch.tensor(s["step"]), "exp_avg": _unpack(s["exp_avg"]), "exp_avg_sq": _unpack(s["root"]) ** 2}
     return {"ema": ema, "model": {k: ema[k] + _unpack(v) for k, v in small["model"].items()},
             "optimizer": {"state": state, "param_groups": small["groups"]},
-            **{k: small[k] for k in ("step", "seconds", "config_text", "commit", "decay")}}
+            **{k: small[k] for k in ("step", "seconds", "config_text", "commit")}}

@@ -36,9 +36,7 @@ def newest(args, name: str) -> tuple[dict, str]:
 
 def train(args):
     from . import trainer
-    t = trainer.start(args.config, args.runs, args.cache, args.data, args.device)
-    if t.decay and t.step >= t.decay[1]:  # that run is over: start again at the full rate
-        t.decay = None
+    t = trainer.start(args.config, args.runs, args.cache, args.data, args.device, args.workers)
     print(f"{t.cfg.name}: from step {t.step}", flush=True)
     t.fit(args.steps, args.minutes, args.decay_share)
 
@@ -48,7 +46,7 @@ def fit_study(args):
     from . import study
     cfg = config_module.load(args.config)
     state, where = newest(args, cfg.name)
-    weights, report = study.run(cfg, state["ema"], args.data, args.cache, args.minutes, args.processes)
+    weights, report = study.run(cfg, state["ema"], args.data, args.cache, args.minutes, args.processes, args.device)
     for part in ("ema", "model"):
         state[part] = {**{k: v for k, v in state[part].items() if not k.startswith("readout_")}, **{k: v.clone() for k, v in weights.items()}}
     checkpoint.save(args.runs / cfg.name / "last.pt", state)
@@ -70,7 +68,7 @@ def continue_(args):
         train(argparse.Namespace(**{**vars(args), "config": path, "steps": None, "minutes": args.minutes / len(args.config)}))
         fit_study(argparse.Namespace(**{**vars(args), "config": path, "minutes": max(0.5, 0.1 * args.minutes)}))
         save_compact(args, cfg.name)
-        evaluate(argparse.Namespace(**{**vars(args), "config": path, "only": None, "part": 1.0, "half": True}))
+        evaluate(argparse.Namespace(**{**vars(args), "config": path, "only": None, "part": 1.0, "half": True, "heldout": None}))
 
 
 def evaluate(args) -> dict:
@@ -82,7 +80,7 @@ def evaluate(args) -> dict:
     if args.only != "generated":
         real = measure.real_scans(net, args.data, args.cache)
     if args.only != "real":
-        made = measure.generated(state["ema"], cfg, args.data, args.cache, args.half, part=args.part, processes=args.processes)
+        made = measure.generated(state["ema"], cfg, args.data, args.cache, args.half, part=args.part, processes=args.processes, device=args.device, folder=args.heldout)
         made["head_threshold"] = measure.head_threshold(made)
     result = experiments.summary(real, made)
     if made:
@@ -92,6 +90,11 @@ def evaluate(args) -> dict:
     print(f"{where}, step {state['step']}")
     print(json.dumps(result, indent=1, default=float))
     return result
+
+
+def make_heldout(args):
+    from . import heldout
+    print(f"{heldout.prepare(args.data, args.cache, args.out, args.processes)} cases")
 
 
 def compare(args):
@@ -121,7 +124,7 @@ def export(args):
     calibration = last.pop("calibration", {"scale": 1.0, "offset": 0.0, "prevalence_train": 0.5})
     threshold = last.pop("head_threshold", 0.0)
     run = {"config": Path(args.config).name, "commit": state["commit"] if state["commit"] != "unknown" else trainer.commit_id(), "steps": state["step"], "minutes": state["seconds"] / 60,
-           "device": args.trained_on, "images": args.images or state["step"] * cfg.train.accumulate, "measured_at_step": last_step if last_step is not None else 0, "onnx_minus_pytorch": agreement}
+           "device": args.trained_on, "images": args.images or state["step"] * cfg.train.batch, "measured_at_step": last_step if last_step is not None else 0, "onnx_minus_pytorch": agreement}
     version = args.version or f"0.1.{state['step']}"
     card.write(path.with_suffix(".toml"), card.build(version, sha, calibration, threshold, run, last, KNOWN_FAILURES))
     if args.golden is not None:
@@ -150,9 +153,9 @@ def samples(args):
 
 def contact_sheet(args):
     """Generated cases beside the redistributable real scans (healthy_ixi_2mm, IXI, CC BY-SA 3.0)."""
-    from . import preprocess, scans, trainer
+    from . import feed, preprocess, scans
     cfg = config_module.load(args.config)
-    make = trainer.build_generator(cfg, args.cache, args.data, people=config_module.heldout()["maps"], seed=args.seed)
+    make = feed.build_generator(cfg, args.cache, args.data, people=config_module.heldout()["maps"], seed=args.seed)
     cases = [make(i) for i in range(args.cases)]
     real = []
     for scan in [s for s in scans.validation(args.data, args.cache, dicom=False) if s.group == "healthy_ixi"][:8]:
@@ -162,9 +165,9 @@ def contact_sheet(args):
 
 def generate(args):
     """Cases as NIfTI: image, classes and lesion mask, with a line of truth each."""
-    from . import nifti, trainer
+    from . import feed, nifti
     cfg = config_module.load(args.config)
-    make = trainer.build_generator(cfg, args.cache, args.data, seed=args.seed)
+    make = feed.build_generator(cfg, args.cache, args.data, seed=args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
     affine = np.diag([2.0, 2.0, 2.0, 1.0])
     with open(args.out / "truth.jsonl", "w") as f:

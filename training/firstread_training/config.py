@@ -15,6 +15,7 @@ TRAINING_FOLDER = Path(__file__).resolve().parents[1]
 
 @dataclass
 class ModelConfig:
+    kind: str = "screening"  # or "volumetry"
     widths: tuple = (32, 64, 96, 112)
     thin: int = 8
 
@@ -26,7 +27,9 @@ class TrainConfig:
     weight_decay: float = 1e-4
     clip: float = 1.0
     ema: float = 0.999
-    accumulate: int = 2  # cases a step; two are a pair, whose common part cancels in the gradient
+    batch: int = 2  # cases a step; two are a pair, whose common part cancels in the gradient
+    coarse_steps: int = 0  # volumetry: so many first steps on the [coarse] generator's 2 mm images
+    coarse_batch: int = 8
     fine_every: int = 1  # one step in so many also trains the 2 mm branch
     checkpoint_minutes: float = 3.0
 
@@ -38,6 +41,7 @@ class Config:
     people: tuple = ()  # empty: every map that is not held out
     model: ModelConfig = field(default_factory=ModelConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    coarse: GeneratorConfig = field(default_factory=GeneratorConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def training_people(self) -> list[str]:
@@ -56,7 +60,7 @@ def _fill(cls, table: dict, where: str):
 
 def load(path) -> Config:
     table = tomllib.loads(Path(path).read_text())
-    parts = {"model": ModelConfig, "generator": GeneratorConfig, "train": TrainConfig}
+    parts = {"model": ModelConfig, "generator": GeneratorConfig, "coarse": GeneratorConfig, "train": TrainConfig}
     for key, cls in parts.items():
         table[key] = _fill(cls, table.get(key, {}), f"{path}: [{key}]")
     return _fill(Config, table, str(path))

@@ -7,7 +7,6 @@ their own seed (`heldout_calibration.toml`).
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +14,8 @@ import torch
 
 from . import config as config_module
 from . import labels as L
-from . import maps, metrics, preprocess, scans
-from .generator import Generator, GeneratorConfig
+from . import metrics, preprocess, scans
+from .heldout import Heldout
 from .network import ScreeningNet, fitting
 
 # The map is trained balanced (as if half the voxels were lesion); the exported graph subtracts the
@@ -33,20 +32,25 @@ def build(cfg, weights: dict) -> ScreeningNet:
 @torch.no_grad()
 def predict(net, image: np.ndarray, half: bool = False) -> dict:
     """One normalised image [x,y,z] -> classes, codes, abnormality, study and head logits."""
-    x = torch.from_numpy(np.ascontiguousarray(image))[None, None]
-    with torch.autocast("cpu", torch.bfloat16, enabled=half):
-        out = net(x)
-    classes = out["classes"][0].float().argmax(0).numpy()
-    right = out["side"][0, 0].float().numpy() > 0
-    return {"classes": classes, "codes": codes(classes, right), "lesion_logit": out["lesion"][0, 0].float().numpy(),
+    out = answer(net, image, half)
+    classes = out["classes"][0].float().argmax(0).cpu().numpy()
+    right = out["side"][0, 0].float().cpu().numpy() > 0
+    return {"classes": classes, "codes": codes(classes, right), "lesion_logit": out["lesion"][0, 0].float().cpu().numpy(),
             "study": float(out["study"][0]), "head": float(out["head"][0])}
 
 
 @torch.no_grad()
 def study_logit(net, image: np.ndarray, half: bool = False) -> float:
     """The study logit alone: half the time of `predict`."""
-    with torch.autocast("cpu", torch.bfloat16, enabled=half):
-        return float(net(torch.from_numpy(np.ascontiguousarray(image))[None, None], fine=False)["study"][0])
+    return float(answer(net, image, half, fine=False)["study"][0])
+
+
+def answer(net, image: np.ndarray, half: bool = False, fine: bool = True) -> dict:
+    """What the network says of one normalised image [x,y,z], wherever the network is; `half`: in bf16."""
+    device = next(net.parameters()).device
+    x = torch.from_numpy(np.ascontiguousarray(image))[None, None].to(device)
+    with torch.autocast(device.type, torch.bfloat16, enabled=half):
+        return net(x, fine=fine)
 
 
 def codes(classes: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -99,56 +103,39 @@ def mean_dice(table: dict) -> float:
     return float(np.mean([np.nanmean(v) for v in table.values()])) if table else float("nan")
 
 
-def heldout_generator(number: int, data, cache, held, shape) -> Generator:
-    """The generator of one held-out map: the frozen randomisation, at the size the server uses."""
-    gen_config = dataclasses.replace(GeneratorConfig(), **held["generator"], shape=tuple(shape), nonhead=0.0, same_style=0.6)
-    people = maps.load_maps(cache, [held["maps"][number]], data)
-    return Generator(people, maps.load_shapes(cache, data), gen_config, held["seed"] + number)
-
-
 def one_map(job) -> dict:
     """Every generated measurement of one held-out map; runs in its own process."""
-    number, cfg, weights, data, cache, half, shape, part = job
+    number, cfg, weights, data, cache, half, shape, part, device, folder = job
     torch.set_num_threads(1)
-    net, held = build(cfg, weights), config_module.heldout()
-    n = lambda key: max(1, int(held[key] * part))
-    make = heldout_generator(number, data, cache, held, shape)
+    net, cases = build(cfg, weights).to(device), Heldout(number, data, cache, shape, folder)
     out = {"dice": [], "head": [], "cases": [], "pairs": [], "fit": [], "error": [], "nonhead": [], "map": [], "false_ml": []}
-    for i in range(n("images_per_map")):
-        case = make(i)
+    each = cases.all(part)
+    for case in each["image"]:
         p = predict(net, case.image, half)
         out["dice"].append(dice_case(p, case))
         out["head"].append(p["head"])
         if case.abnormal >= 0:
             out["cases"].append((case.kind, case.abnormal, p["study"]))
-    for i in range(n("paired_per_map")):
-        on, off = make.paired(10_000 + i)
+    for on, off in each["pair"]:
         if on.abnormal == 1 and off.abnormal >= 0:
-            out["pairs"].append((on.kind, predict(net, on.image, half)["study"] - predict(net, off.image, half)["study"]))
-    for i in range(n("nonheads") // len(held["maps"])):
-        out["nonhead"].append(predict(net, make.nonhead([held["seed"], 9, number, i]).image, half)["head"])
-    make.seed = held["calibration_seed"] + 1000 * number
-    for i in range(n("calibration_per_map")):
-        case = make(i)
+            out["pairs"].append((on.kind, study_logit(net, on.image, half) - study_logit(net, off.image, half)))
+    out["nonhead"] = [predict(net, case.image, half)["head"] for case in each["nonhead"]]
+    for case in each["calibration"]:
         p = predict(net, case.image, half)
         mask, scored = case.lesion == 1, case.lesion != 255
         if mask.sum() > 40:
             out["map"].append([metrics.dice((p["lesion_logit"] > o) & scored, mask) for o in MAP_OFFSETS])
         elif case.abnormal == 0:
             out["false_ml"].append([float((p["lesion_logit"] > o).sum() * 0.008) for o in MAP_OFFSETS])
-    many = config_module.heldout_calibration()
-    make.config.shape = tuple(many["shape"])
     for key in ("fit", "error"):
-        make.seed = many[key + "_seed"] + number
-        cases = (make(i) for i in range(max(2, int(many[key + "_per_map"] * part))))
-        out[key] = [(case.kind, case.abnormal, study_logit(net, case.image, half)) for case in cases if case.abnormal >= 0]
+        out[key] = [(case.kind, case.abnormal, study_logit(net, case.image, half)) for case in each[key] if case.abnormal >= 0]
     return out
 
 
-def generated(weights: dict, cfg, data, cache, half=False, part=1.0, processes=1) -> dict:
+def generated(weights: dict, cfg, data, cache, half=False, part=1.0, processes=1, device="cpu", folder=None) -> dict:
     """Dice, study logits, on/off pairs and non-heads on the held-out maps; `part` < 1 measures fewer."""
     held = config_module.heldout()
-    jobs = [(i, cfg, weights, data, cache, half, tuple(held["shape"]), part) for i in range(len(held["maps"]))]
+    jobs = [(i, cfg, weights, data, cache, half, tuple(held["shape"]), part, device, folder) for i in range(len(held["maps"]))]
     if processes > 1:
         with torch.multiprocessing.get_context("spawn").Pool(processes) as pool:
             parts = pool.map(one_map, jobs, chunksize=1)

@@ -1,4 +1,4 @@
-"""Cases from label maps: one call, one image with its labels, lesion mask and truth.
+"""Cases from label maps: one call, one image with its labels, lesion mask and truth; on a CPU or a GPU.
 
 Case `index` is a pure function of (config, seed, index).  Cases come in pairs: 2n has the pathology,
 2n + 1 is the same person and deformation without it; with `same_style` they share contrast and artefacts too.
@@ -6,6 +6,7 @@ Case `index` is a pure function of (config, seed, index).  Cases come in pairs: 
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,19 +16,22 @@ import torch.nn.functional as F
 from . import acquisition, appearance, nonhead, pathology, warp
 from . import labels as L
 from .maps import LabelMap
-from .preprocess import normalise
+from .preprocess import normalise, normalise_tensor
 
 IGNORE = 255
-# quarter-voxel tetrahedron: four samples of the 1 mm map average to a 2 mm voxel's partial volume
-TETRAHEDRON_MM = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) * 0.5
+# quarter-voxel tetrahedron: four samples of the map average to a voxel's partial volume; times voxel_mm
+TETRAHEDRON = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) * 0.25
 
 
 @dataclass
 class GeneratorConfig:
     """Shares and ranges of the generator; everything a run may want to change."""
+    voxel_mm: float = 2.0  # 2 (screening) or 1 (volumetry)
     shape: tuple = (80, 96, 80)
     big_shape: tuple = (80, 96, 80)
-    big_every: int = 0  # every so many pairs at `big_shape`: small fields are cheap, large ones show scalp, neck and air
+    big_every: int = 0  # every so many groups at `big_shape`: small fields are cheap, large ones show scalp, neck and air
+    group: int = 2  # neighbouring cases of one shape: a batch
+    pairs: bool = True  # False: every case is another head, two in three with pathology
     contrasts: dict = field(default_factory=lambda: {"t1": 0.57, "flair": 0.18, "t2": 0.07, "pd": 0.02, "random": 0.16})
     kinds: dict = field(default_factory=lambda: dict(pathology.KINDS))
     nonhead: float = 0.07
@@ -37,6 +41,9 @@ class GeneratorConfig:
     cropped: float = 0.25
     ghosted: float = 0.12
     centre_sd_mm: tuple = (7.0, 9.0, 12.0)
+    distractors: float = 0.0  # share of images with what looks like a lesion and is none (distract)
+    slices: dict = field(default_factory=dict)  # share of thick slices by contrast, where it differs from acquisition's
+    few_are_lesions: bool = False  # healthy people's few small lesions are in the mask (never in the study's truth)
     clean: bool = False  # a good scan: no thick slices, weak noise and bias (the demo's samples)
 
 
@@ -46,12 +53,16 @@ class Case:
     image: np.ndarray
     classes: np.ndarray  # uint8
     side: np.ndarray  # uint8: 0 left, 1 right, IGNORE where the class has no side
+    horn: np.ndarray  # bool: inferior horns among the lateral ventricles
     lesion: np.ndarray  # uint8: 0, 1, or IGNORE
     abnormal: int  # 1, 0, or -1: open
     head: int
     kind: str
     contrast: str
     person: str
+
+    def numpy(self) -> "Case":
+        return dataclasses.replace(self, **{k: getattr(self, k).cpu().numpy() for k in ("image", "classes", "side", "horn", "lesion")})
 
 
 @dataclass
@@ -70,7 +81,11 @@ class Generator:
         self.people, self.shapes, self.config, self.seed = people, shapes, config, seed
 
     def __call__(self, index: int) -> Case:
-        pair, member = divmod(index, 2)
+        return self.tensors(index).numpy()
+
+    def tensors(self, index: int) -> Case:
+        """The case with its arrays still tensors where they were made."""
+        pair, member = divmod(index, 2) if self.config.pairs else (index, int(index % 3 == 2))
         rng = np.random.default_rng([self.seed, pair])
         if rng.random() < self.config.nonhead:
             return self._nonhead(np.random.default_rng([self.seed, pair, member]), self.shape_of(pair))
@@ -83,24 +98,24 @@ class Generator:
         rng = np.random.default_rng([self.seed, index])
         rng.random()
         scene = self._scene(rng, tuple(self.config.shape))
-        return tuple(self._render(scene, on, [self.seed, index, 7]) for on in (True, False))
+        return tuple(self._render(scene, on, [self.seed, index, 7]).numpy() for on in (True, False))
 
     def shape_of(self, pair: int) -> tuple:
         c = self.config
-        return tuple(c.big_shape if c.big_every and pair % c.big_every == 0 else c.shape)
+        return tuple(c.big_shape if c.big_every and (2 * pair // c.group) % c.big_every == 0 else c.shape)
 
     def nonhead(self, seed) -> Case:
         """A thing that is no head, of its own seed."""
-        return self._nonhead(np.random.default_rng(seed), tuple(self.config.shape))
+        return self._nonhead(np.random.default_rng(seed), tuple(self.config.shape)).numpy()
 
     def _scene(self, rng, shape) -> Scene:
         c = self.config
         person = self.people[int(rng.integers(len(self.people)))]
         flip = bool(rng.random() < 0.5)
         matrix = warp.affine(rng, flip)
-        x = warp.lattice(shape, matrix, person.centre + rng.normal(0, c.centre_sd_mm))
+        x = warp.lattice(shape, matrix, person.centre + rng.normal(0, c.centre_sd_mm), c.voxel_mm)
         seed = int(rng.integers(2 ** 31))
-        gen = torch.Generator().manual_seed(seed)
+        gen = warp.generator(seed)
         x = x + warp.diffeomorphic(gen, rng, x.shape[1:])
         # healthy people differ in the size of their ventricles and their sulci more than in anything else
         share = min(person.ventricle_share * float(np.exp(rng.normal(0.15, 0.4))), max(pathology.VENTRICLE_NORMAL - 0.004, 0.9 * person.ventricle_share))
@@ -110,27 +125,31 @@ class Generator:
 
     def _render(self, scene: Scene, on: bool, style_seed) -> Case:
         rng = np.random.default_rng(style_seed)
-        gen = torch.Generator().manual_seed(int(rng.integers(2 ** 31)))
+        gen = warp.generator(int(rng.integers(2 ** 31)))
         c, person, plan = self.config, scene.person, scene.plan
-        fine = warp.refine(scene.healthy, scene.shape)
+        fine = warp.refine(scene.healthy, scene.shape, c.voxel_mm)
         labels = _lookup(person.vox, fine)
         base_share = _ventricle_share(labels & 63)
         layers, changed, sub = [], None, None
         if on:
             moved = pathology.displace(plan, person, scene.healthy)
             if moved is not scene.healthy:
-                before, fine = labels, warp.refine(moved, scene.shape)
+                before, fine = labels, warp.refine(moved, scene.shape, c.voxel_mm)
                 labels = _lookup(person.vox, fine)
                 labels, changed = _keep_skull(plan, before, labels)
-            layers = pathology.paint(plan, person, fine, labels & 63, self.shapes)
+            layers = pathology.paint(plan, person, fine, labels & 63, self.shapes, c.voxel_mm)
         tissue = labels & 63
         share = _ventricle_share(tissue)
         style = appearance.draw(rng, c.contrasts)
         image = self._intensities(person, fine, labels, changed, style, gen)
+        if c.distractors and rng.random() < c.distractors:
+            image = distract(image, tissue, style, rng, gen, c.voxel_mm)
         # healthy people have a few small white-matter lesions too, seen in both members of a pair
         if rng.random() < 0.3:
-            few = pathology.white_lesions(rng, gen, person, fine, tissue, None, rng.uniform(0.02, 0.25), rng.uniform(0, 1))
+            few = pathology.white_lesions(rng, gen, person, fine, tissue, None, rng.uniform(0.02, 0.25), rng.uniform(0, 1), c.voxel_mm)
             image = _mix(image, pathology.soft(few), appearance.lesion_value(rng, style, "fluid"))
+        else:
+            few = None
         lesion, core = torch.zeros(scene.shape), torch.zeros(scene.shape)
         lesion_rng = np.random.default_rng([plan.seed, *style_seed])
         for layer in layers:
@@ -145,30 +164,32 @@ class Generator:
             if plan.kind == "collection":
                 truth = extent
                 image = _mix(image, pathology.soft(changed), appearance.lesion_value(lesion_rng, style, "blood"), lesion_rng, gen)
-        image, window = self._acquire(image, tissue, rng, gen)
+        if few is not None and c.few_are_lesions:
+            truth = truth | few
+        image, window = self._acquire(image, tissue, style, rng, gen)
         return self._case(scene, style, image, labels, truth, extent, core, window, on, share, base_share)
 
     def _intensities(self, person, fine, labels, changed, style, gen) -> torch.Tensor:
         """Mean and spread of each tissue, averaged over four points of every 2 mm voxel."""
-        mean, sd, texture = (torch.from_numpy(a) for a in (style.mean, style.sd, style.texture))
+        mean, sd, texture = (warp.tensor(a) for a in (style.mean, style.sd, style.texture))
         image = torch.zeros(fine.shape[1:])
-        for offset in TETRAHEDRON_MM:
+        for offset in TETRAHEDRON * self.config.voxel_mm:
             image += mean[(_lookup(person.vox, fine, offset) & 63).long()]
         image *= 0.25
         tissue = (labels & 63).long()
         if changed is not None:
             image = torch.where(changed, mean[tissue], image)
         image += sd[tissue] * torch.randn(image.shape, generator=gen)
-        smooth = warp.noise_field(gen, 1, image.shape, 5)[0]
+        smooth = warp.noise_field(gen, 1, image.shape, int(10 / self.config.voxel_mm))[0]
         return (image * (1 + texture[tissue] * smooth)).clamp(min=0)
 
-    def _acquire(self, image, tissue, rng, gen):
+    def _acquire(self, image, tissue, style, rng, gen):
         c = self.config
         draw = rng.random(5)
         if draw[0] < c.stripped:
-            image = image * _brain_mask(tissue, rng)
+            image = image * _brain_mask(tissue, rng, c.voxel_mm)
         elif draw[1] < c.defaced / (1 - c.stripped):
-            image = image * _deface_mask(tissue, rng)
+            image = image * _deface_mask(tissue, rng, c.voxel_mm)
         blank = draw[0] < c.stripped and rng.random() < 0.8  # stripping usually comes after the scan
         if c.clean:
             noise = 0.012 * torch.randn(image.shape, generator=gen)
@@ -179,11 +200,20 @@ class Generator:
         if draw[2] < c.ghosted:
             image = acquisition.ghost(image, rng)
         noise = float(rng.uniform(0, 0.06) * image.max() * 0.7) if rng.random() < 0.9 else 0.0
-        image = acquisition.scan(image, rng, gen, noise)
+        image = acquisition.scan(image, rng, gen, noise, c.voxel_mm, self._resolutions(style.contrast))
         if blank:
             image = image * keep
         window = acquisition.draw_window(rng, image.shape, c.cropped)
         return acquisition.cut(image, window), window
+
+    def _resolutions(self, contrast: str) -> tuple:
+        """Shares of fine, soft, sliced and coarse scans of a contrast."""
+        fine, soft, slices, coarse = acquisition.RESOLUTIONS
+        if contrast not in self.config.slices:
+            return acquisition.RESOLUTIONS
+        wanted = self.config.slices[contrast]
+        rest = (1 - wanted) / (1 - slices)
+        return (fine * rest, soft * rest, wanted, coarse * rest)
 
     def _case(self, scene, style, image, labels, truth, extent, core, window, on, share, base_share) -> Case:
         tissue = labels & 63
@@ -199,16 +229,16 @@ class Generator:
         side = ((labels & L.SIDE_BIT) > 0) ^ scene.flip
         side = torch.where(sided[classes.clamp(max=L.CLASS_COUNT - 1).long()] & (classes != IGNORE), side.to(torch.uint8),
                            torch.full_like(classes, IGNORE))
-        abnormal = self._truth(scene.plan.kind, on, extent & seen, share, base_share)
-        return Case(normalise(image.numpy()), classes.numpy(), side.numpy(), mask.numpy(), abnormal, 1,
+        abnormal = self._truth(scene.plan.kind, on, float((extent & seen).sum()) * 0.001 * self.config.voxel_mm ** 3, share, base_share)
+        horn = (labels & L.HORN_BIT) > 0
+        return Case(_normalised(image), classes, side, horn & (classes == L.LATERAL), mask, abnormal, 1,
                     scene.plan.kind if on else "healthy", style.contrast, scene.person.name)
 
     @staticmethod
-    def _truth(kind, on, extent, share, base_share) -> int:
+    def _truth(kind, on, ml, share, base_share) -> int:
         """1 abnormal, 0 normal, -1 open: what cannot be told from the picture is not scored."""
         if not on:
             return 0 if base_share < pathology.VENTRICLE_NORMAL else -1 if base_share < pathology.VENTRICLE_ABNORMAL else 1
-        ml = float(extent.sum()) * 0.008
         if kind == "ventricles":
             return 1 if share > pathology.VENTRICLE_ABNORMAL else -1
         if kind == "atrophy":
@@ -216,13 +246,40 @@ class Generator:
         return 1 if ml > pathology.MIN_LESION_ML else -1
 
     def _nonhead(self, rng, shape) -> Case:
-        gen = torch.Generator().manual_seed(int(rng.integers(2 ** 31)))
+        gen = warp.generator(int(rng.integers(2 ** 31)))
         image, kind = nonhead.draw(rng, gen, shape)
         image = acquisition.gamma(acquisition.bias(image, rng, gen), rng)
         image = acquisition.scan(image, rng, gen, float(rng.uniform(0.0, 0.06)))
         image = acquisition.cut(image, acquisition.draw_window(rng, shape, self.config.cropped))
-        nothing = np.zeros(shape, np.uint8)
-        return Case(normalise(image.numpy()), nothing, np.full_like(nothing, IGNORE), nothing, -1, 0, kind, "none", "none")
+        nothing = torch.zeros(shape, dtype=torch.uint8)
+        return Case(_normalised(image), nothing, torch.full_like(nothing, IGNORE), nothing > 0, nothing, -1, 0, kind, "none", "none")
+
+
+def _normalised(image: torch.Tensor) -> torch.Tensor:
+    """As the server does it; on a GPU without the way through numpy."""
+    return torch.from_numpy(normalise(image.numpy())) if image.device.type == "cpu" else normalise_tensor(image)
+
+
+def distract(image, tissue, style, rng, gen, voxel_mm: float) -> torch.Tensor:
+    """What is bright and no lesion: choroid plexus and flow in the ventricles, rims of the ventricles, sulci.
+
+    Neither side of a pair is abnormal for it; the mask stays empty there.
+    """
+    inside = (tissue == L.LATERAL) | (tissue == L.THIRD) | (tissue == L.FOURTH)
+    wm, gm = float(style.mean[L.WM]), float(style.mean[L.CORTEX])
+    noise = warp.noise_field(gen, 2, image.shape, int(6 / voxel_mm))
+    if rng.random() < 0.7:  # tufts and flow
+        tuft = inside & (noise[0] > rng.uniform(0.6, 1.4))
+        image = _mix(image, pathology.soft(tuft), rng.uniform(min(wm, gm), 1.3 * max(wm, gm)))
+    if rng.random() < 0.5:  # a thin rim about the ventricles, brighter than the white matter, as every FLAIR has
+        size = 3 if voxel_mm > 1 else int(rng.choice([3, 5]))
+        near = F.avg_pool3d(inside.float()[None, None], size, stride=1, padding=size // 2)[0, 0]
+        rim = (near > 0.1) & (tissue == L.WM) & (noise[1] > rng.uniform(-1.0, 0.5))
+        image = _mix(image, 0.7 * pathology.soft(rim), wm + rng.uniform(0.05, 0.2) * (1 if gm > wm else -1))
+    if rng.random() < 0.3:  # fluid in some sulci that was not nulled
+        sulci = (tissue == L.CSF) & (noise[1] > rng.uniform(0.8, 1.5))
+        image = _mix(image, pathology.soft(sulci), rng.uniform(min(wm, gm), 1.2 * max(wm, gm)))
+    return image
 
 
 def _lookup(vox: torch.Tensor, x: torch.Tensor, offset=(0.0, 0.0, 0.0)) -> torch.Tensor:
@@ -274,15 +331,15 @@ def _mix(image, mask, value, rng=None, gen=None):
     return image * (1 - mask) + mask * value
 
 
-def _brain_mask(tissue, rng) -> torch.Tensor:
+def _brain_mask(tissue, rng, voxel_mm: float = 2.0) -> torch.Tensor:
     """Brain with a little or a lot of the CSF and surroundings left, as stripping tools leave it."""
     brain = ((tissue > 0) & (tissue < L.CLASS_COUNT) & (tissue != L.CSF)) | (tissue == L.COLLECTION)
-    size = int(rng.choice([3, 5, 7]))
+    size = int(rng.choice([3, 5, 7]) * 2 / voxel_mm) | 1
     near = F.avg_pool3d(brain.float()[None, None], size, stride=1, padding=size // 2)[0, 0]
     return (near > rng.uniform(0.05, 0.55)).float()
 
 
-def _deface_mask(tissue, rng) -> torch.Tensor:
+def _deface_mask(tissue, rng, voxel_mm: float = 2.0) -> torch.Tensor:
     """Cuts the face away: everything in front of a slanted plane below the frontal lobes."""
     brain = torch.nonzero((tissue > 0) & (tissue < L.CLASS_COUNT) & (tissue != L.CSF))
     if len(brain) < 100:
@@ -290,5 +347,5 @@ def _deface_mask(tissue, rng) -> torch.Tensor:
     front, low = int(brain[:, 1].max()), int(brain[:, 2].min())
     y = torch.arange(tissue.shape[1]).reshape(1, -1, 1)
     z = torch.arange(tissue.shape[2]).reshape(1, 1, -1)
-    line = (y - front + rng.uniform(5, 25)) * rng.uniform(0.4, 1.0) - (z - low - rng.uniform(0, 15))
+    line = (y - front + rng.uniform(5, 25) * 2 / voxel_mm) * rng.uniform(0.4, 1.0) - (z - low - rng.uniform(0, 15) * 2 / voxel_mm)
     return (line < 0).float().expand(tissue.shape)

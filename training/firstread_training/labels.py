@@ -3,7 +3,7 @@
 *Codes* are FreeSurfer's, with sides.  *Classes* are what the network predicts: left
 and right merged, 18 of them.  *Tissues* are what the generator gives an intensity to: the classes and
 everything outside the brain.  A prepared map stores, per 1 mm voxel, one byte:
-`tissue | SIDE_BIT` where the bit means "right of the mid-sagittal plane".
+`tissue | SIDE_BIT | HORN_BIT`: right of the mid-sagittal plane; inferior horn of a lateral ventricle.
 """
 
 from __future__ import annotations
@@ -27,6 +27,11 @@ CODE_NAMES = tuple(
 WM, CORTEX, LATERAL, HIPPOCAMPUS, AMYGDALA, CSF = 1, 2, 3, 13, 14, 15
 THIRD, FOURTH, BRAIN_STEM, CEREBELLUM_WM, CEREBELLUM_CORTEX = 10, 11, 12, 4, 5
 VENTRICLE_CSF_CLASSES = (LATERAL, THIRD, CSF)
+# the volumetry network also tells the inferior horns from their ventricles
+HORN_CLASS = CLASS_COUNT
+VOLUMETRY_CODES = CLASS_CODES + (5,)
+VOLUMETRY_NAMES = CLASS_NAMES + ("inferior_lateral_ventricle",)
+VOLUMETRY_RIGHT_OF = {**RIGHT_OF, 5: 44}
 # the 16 structures of every Dice table, as classes
 DICE_CLASSES = tuple(i for i, c in enumerate(CLASS_CODES) if c not in (0, 24))
 
@@ -36,6 +41,7 @@ SKULL, HEAD, EYES, AIR, ARTERY, MUSCLE, MUCOSA, SKIN, CORD, VEIN, MARROW, NERVE,
 LESION_A, LESION_B, LESION_C, COLLECTION = range(32, 36)
 TISSUE_COUNT = 36
 SIDE_BIT = 64
+HORN_BIT = 128  # beside the lateral ventricle's tissue: its inferior horn
 
 # source codes of the label maps -> tissue (left and right alike)
 _FOLD = {
@@ -45,6 +51,7 @@ _FOLD = {
 _OUTSIDE = {
     165: SKULL, 515: SKULL, 258: HEAD, 507: FAT, 259: EYES, 506: EYES, 502: ARTERY, 508: MUSCLE,
     509: MUCOSA, 511: SKIN, 512: CORD, 514: VEIN, 516: MARROW, 530: NERVE, 85: CHIASM, 80: 0}
+HORN_SOURCE = (5, 44)
 LEFT_SOURCE = (2, 3, 4, 5, 7, 8, 10, 11, 12, 13, 17, 18, 25, 26, 28, 30, 136, 137)
 RIGHT_SOURCE = (41, 42, 43, 44, 46, 47, 49, 50, 51, 52, 53, 54, 57, 58, 60, 62, 163, 164)
 

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from . import labels, nifti
 
 FIELD_MM = 4  # voxel size of the smooth fields that drive enlargement and atrophy
-PREPARED_VERSION = 2  # raise when what `prepare` writes changes
+PREPARED_VERSION = 3  # raise when what `prepare` writes changes
 # the cerebrum's bounding box in MNI space, mm (x, y, z low to high), to bring lesion shapes onto a map
 MNI_CEREBRUM = np.array([[-69.0, -105.0, -45.0], [69.0, 71.0, 79.0]])
 
@@ -68,7 +68,7 @@ def midplane(vox: np.ndarray) -> np.ndarray:
 
 
 def to_tissue(code: np.ndarray) -> np.ndarray:
-    """Source codes [x,y,z] -> bytes `tissue | SIDE_BIT` [x,y,z] (RAS order, so higher x is right)."""
+    """Source codes [x,y,z] -> bytes `tissue | SIDE_BIT | HORN_BIT` [x,y,z] (RAS order, so higher x is right)."""
     vox = labels.tissue_table()[code]
     sided_source = np.isin(code, labels.RIGHT_SOURCE)
     a, b, c = midplane(vox)
@@ -77,7 +77,8 @@ def to_tissue(code: np.ndarray) -> np.ndarray:
     if sided_source.any():  # the map knows its sides: they win over the plane
         right = np.where(sided_source, True, right)
         right = np.where(np.isin(code, labels.LEFT_SOURCE), False, right)
-    return (vox | np.where(right, labels.SIDE_BIT, 0).astype(np.uint8)).astype(np.uint8)
+    horn = np.where(np.isin(code, labels.HORN_SOURCE), labels.HORN_BIT, 0)
+    return (vox | np.where(right, labels.SIDE_BIT, 0) | horn).astype(np.uint8)
 
 
 def _blur(mask: torch.Tensor, sigma_vox: float) -> torch.Tensor:
@@ -138,17 +139,31 @@ def prepare(source: Path, target: Path) -> None:
 
 
 def load_maps(cache: Path, names, data: Path | None = None) -> list[LabelMap]:
-    """The named maps, prepared on first use under `cache`/prepared."""
-    source = unpack(data or data_folder(), cache)
+    """The named maps, prepared on first use under `cache`/prepared; their tensors are where `warp.tensor` puts them."""
+    from . import warp
+    prepare_all(cache, names, data)
     out = []
     for name in names:
-        target = cache / f"prepared-v{PREPARED_VERSION}" / f"{name}.npz"
-        if not target.exists():
-            prepare(source / f"{name}.nii", target)
-        with np.load(target) as z:
-            out.append(LabelMap(name, torch.from_numpy(z["vox"]), torch.from_numpy(z["fields"]),
+        with np.load(prepared(cache, name)) as z:
+            out.append(LabelMap(name, warp.tensor(z["vox"]), warp.tensor(z["fields"]),
                                 z["centre"], z["cerebrum"], int(z["brain_voxels"]), ventricle_share(z["vox"])))
     return out
+
+
+def prepared(cache: Path, name: str) -> Path:
+    return cache / f"prepared-v{PREPARED_VERSION}" / f"{name}.npz"
+
+
+def prepare_all(cache: Path, names, data: Path | None = None, processes: int = 1) -> None:
+    """Prepares the named maps that are not there yet."""
+    source = unpack(data or data_folder(), cache)
+    missing = [(source / f"{name}.nii", prepared(cache, name)) for name in names if not prepared(cache, name).exists()]
+    if processes > 1 and missing:
+        with torch.multiprocessing.get_context("spawn").Pool(processes) as pool:
+            pool.starmap(prepare, missing, chunksize=1)
+    else:
+        for one in missing:
+            prepare(*one)
 
 
 def ventricle_share(vox: np.ndarray) -> float:
@@ -170,6 +185,7 @@ class Shape:
 
 def load_shapes(cache: Path, data: Path | None = None) -> dict[str, list[Shape]]:
     """Lesion shapes by kind, `ms` and `stroke`, packed into one cached file."""
+    from . import warp
     target = cache / "shapes-v1.npz"
     if not target.exists():
         packed = {}
@@ -193,5 +209,5 @@ def load_shapes(cache: Path, data: Path | None = None) -> dict[str, list[Shape]]
         for key in z.files:
             if key.endswith("/mask"):
                 kind, name, _ = key.split("/")
-                out[kind].append(Shape(name, torch.from_numpy(z[key].astype(np.uint8)), z[key[:-4] + "low"]))
+                out[kind].append(Shape(name, warp.tensor(z[key].astype(np.uint8)), z[key[:-4] + "low"]))
     return out

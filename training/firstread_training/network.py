@@ -1,9 +1,7 @@
 """The screening network: a 2 mm volume in, structures, sides, abnormality and study logits out.
 
 Axes are [batch, channel, x, y, z]; x to the patient's right, y anterior, z superior; voxels 2 mm.
-Most of the work is done at 4 mm behind a stride-2 stem; a thin branch at 2 mm carries the edges past
-it.  One channel tells the sides apart, so that the 33 sided codes cost 18 classes (measured: the loss
-over 33 full-resolution channels costs as much as the network).
+The trunk is `unet.Trunk`; what is here turns its answer into a study's.
 """
 
 from __future__ import annotations
@@ -13,6 +11,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from . import voxels
+from .unet import Trunk, up2
 from .labels import CLASS_COUNT, CORTEX, CSF, FOURTH, HIPPOCAMPUS, LATERAL, THIRD, VENTRICLE_CSF_CLASSES, WM
 
 # How many voxels of the 4 mm abnormality logits count as the study's local evidence: 12 voxels of
@@ -22,52 +21,6 @@ EVIDENCE_VOXELS = (12, 60, 240)
 SHARE_CLASSES = (WM, CORTEX, LATERAL, THIRD, CSF, HIPPOCAMPUS)
 EVIDENCE, READOUT = voxels.FIGURES + 17 + len(EVIDENCE_VOXELS) + 1 + len(SHARE_CLASSES) + 1, 24
 READOUT_LIMIT = 4.0  # spreads: a figure further out than any in the fit says no more than the furthest
-
-
-# torch 1.13 cannot normalise bf16 with fp32 weights on a CPU, 2.x can and is faster for it
-MIXED_NORM = int(torch.__version__.split(".")[0]) >= 2
-
-
-class Norm(nn.GroupNorm):
-    """GroupNorm that also runs under bf16 autocast on torch 1.13."""
-
-    def forward(self, x):
-        if MIXED_NORM or x.dtype == self.weight.dtype:
-            return super().forward(x)
-        return super().forward(x.to(self.weight.dtype)).to(x.dtype)
-
-
-class Block(nn.Module):
-    """Two 3x3x3 convolutions with GroupNorm and a residual; keeps the grid."""
-
-    def __init__(self, cin: int, cout: int, groups: int = 8):
-        super().__init__()
-        self.c1 = nn.Conv3d(cin, cout, 3, padding=1, bias=False)
-        self.n1 = Norm(groups, cout)
-        self.c2 = nn.Conv3d(cout, cout, 3, padding=1, bias=False)
-        self.n2 = Norm(groups, cout)
-        self.skip = nn.Conv3d(cin, cout, 1, bias=False) if cin != cout else nn.Identity()
-
-    def forward(self, x):
-        h = F.silu(self.n1(self.c1(x)))
-        return F.silu(self.n2(self.c2(h)) + self.skip(x))
-
-
-class Down(nn.Module):
-    """Halves the grid with a strided convolution."""
-
-    def __init__(self, cin: int, cout: int, groups: int = 8):
-        super().__init__()
-        self.c = nn.Conv3d(cin, cout, 3, stride=2, padding=1, bias=False)
-        self.n = Norm(groups, cout)
-
-    def forward(self, x):
-        return F.silu(self.n(self.c(x)))
-
-
-def up2(x):
-    """Doubles the grid; nearest neighbour: cheap on a CPU, exact in ONNX and smoothed by what follows."""
-    return F.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
 class Oddness(nn.Module):
@@ -138,7 +91,7 @@ class Oddness(nn.Module):
         return self.out(h).float(), self.figures2(F.silu(self.figures1(figures))).float().squeeze(1), figures
 
 
-class ScreeningNet(nn.Module):
+class ScreeningNet(Trunk):
     """image [B,1,X,Y,Z] -> dict of logits; X, Y and Z are multiples of 16.
 
     `classes` [B,18,X,Y,Z], `side` [B,1,X,Y,Z] (positive: right), `lesion` [B,1,X,Y,Z],
@@ -146,32 +99,9 @@ class ScreeningNet(nn.Module):
     """
 
     def __init__(self, widths=(32, 64, 96, 112), thin: int = 8):
-        super().__init__()
-        w1, w2, w3, w4 = widths
-        self.thin = nn.Conv3d(1, thin, 3, padding=1, bias=False)
-        self.thin_n = Norm(min(8, thin), thin)
-        self.d1 = Down(thin, w1)
-        self.e1 = Block(w1, w1)
-        self.d2 = Down(w1, w2)
-        self.e2 = Block(w2, w2)
-        self.d3 = Down(w2, w3)
-        self.e3 = Block(w3, w3)
-        self.d4 = Down(w3, w4)
-        self.e4 = Block(w4, w4)
-        self.u3 = nn.Conv3d(w4, w3, 1, bias=False)
-        self.f3 = Block(w3, w3)
-        self.u2 = nn.Conv3d(w3, w2, 1, bias=False)
-        self.f2 = Block(w2, w2)
-        self.u1 = nn.Conv3d(w2, w1, 1, bias=False)
-        self.f1 = Block(w1, w1)
-        outputs = CLASS_COUNT + 2
-        self.out4 = nn.Conv3d(w1, outputs, 1)
-        self.u0 = nn.Conv3d(w1, 2 * thin, 1, bias=False)
-        self.t0 = nn.Conv3d(thin, 2 * thin, 1, bias=False)
-        self.n0 = Norm(min(8, 2 * thin), 2 * thin)
-        self.c0 = nn.Conv3d(2 * thin, 2 * thin, 3, padding=1, bias=False)
-        self.n0b = Norm(min(8, 2 * thin), 2 * thin)
-        self.out2 = nn.Conv3d(2 * thin, outputs, 1)
+        super().__init__(widths, thin, CLASS_COUNT + 2)
+        _, _, w3, w4 = widths
+        w1 = widths[0]
         evidence = len(EVIDENCE_VOXELS) + w4 + w3 + 4
         self.study1 = nn.Linear(evidence, 64)
         self.study2 = nn.Linear(64, 1)
@@ -190,14 +120,7 @@ class ScreeningNet(nn.Module):
 
     def forward(self, image, fine: bool = True):
         """`fine` False leaves out everything at 2 mm but the stem: about half the time, for training the trunk."""
-        thin = F.silu(self.thin_n(self.thin(image)))
-        s1 = self.e1(self.d1(thin))
-        s2 = self.e2(self.d2(s1))
-        s3 = self.e3(self.d3(s2))
-        s4 = self.e4(self.d4(s3))
-        f3 = self.f3(up2(self.u3(s4)) + s3)
-        f2 = self.f2(up2(self.u2(f3)) + s2)
-        f1 = self.f1(up2(self.u1(f2)) + s1)
+        thin, f1, f3, s4 = self.trunk(image)
         k = CLASS_COUNT
         out4 = self.out4(f1).float()
         odd_map, odd_study, figures = self.oddness(image, out4[:, :k], f1)
@@ -209,9 +132,7 @@ class ScreeningNet(nn.Module):
                 evidence = self.evidence(image.float(), out4, figures, online)
                 out.update(evidence=evidence, study=self.readout(evidence))
         if fine:
-            edges = F.silu(self.n0(up2(self.u0(f1)) + self.t0(thin)))
-            edges = F.silu(self.n0b(self.c0(edges)))
-            out2 = self.out2(edges) + up2(out4)
+            out2 = self.edges(thin, f1) + up2(out4)
             out.update(classes=out2[:, :k], side=out2[:, k:k + 1], lesion=out2[:, k + 1:k + 2])
         return out
 
@@ -272,7 +193,7 @@ class ScreeningNet(nn.Module):
         return self.head2(F.silu(self.head1(x))).squeeze(1)
 
 
-def fitting(net: ScreeningNet, weights: dict) -> dict:
+def fitting(net: nn.Module, weights: dict) -> dict:
     """`weights` for `net`: a readout of another shape (older checkpoints) gives way to the unfitted one; the rest must fit."""
     own = net.state_dict()
     readout = {k: v for k, v in own.items() if k.startswith("readout_")}

@@ -13,8 +13,8 @@ KINDS = ("rods", "bottle", "spheres", "noise", "limb", "empty", "boxes", "trunk"
 def _axes(shape, rng, tilt: float = 12.0):
     """Voxel coordinates in mm about a random centre, slightly tilted, axes shuffled; [3,x,y,z]."""
     d = torch.stack(torch.meshgrid(*[(torch.arange(n) - (n - 1) / 2) * 2.0 for n in shape], indexing="ij"))
-    r = torch.from_numpy(warp.rotation(rng.normal(0, tilt, 3))).float()
-    d = torch.einsum("rc,cxyz->rxyz", r, d) + torch.from_numpy(rng.normal(0, 8, 3)).float().reshape(3, 1, 1, 1)
+    r = warp.tensor(warp.rotation(rng.normal(0, tilt, 3))).float()
+    d = torch.einsum("rc,cxyz->rxyz", r, d) + warp.tensor(rng.normal(0, 8, 3)).float().reshape(3, 1, 1, 1)
     return d[list(rng.permutation(3))]
 
 
@@ -46,7 +46,7 @@ def draw(rng: np.random.Generator, gen: torch.Generator, shape, kind: str | None
         if rng.random() < 0.5:
             v[d.square().sum(0) < rng.uniform(50, 95) ** 2] = rng.uniform(0.3, 1)
         for _ in range(int(rng.integers(1, 12))):
-            c = torch.from_numpy(rng.uniform(-55, 55, 3)).float().reshape(3, 1, 1, 1)
+            c = warp.tensor(rng.uniform(-55, 55, 3)).float().reshape(3, 1, 1, 1)
             v[(d - c).square().sum(0) < rng.uniform(5, 30) ** 2] = rng.uniform(0, 1)
     elif kind == "noise":
         v = warp.noise_field(gen, 1, shape, int(rng.choice([2, 6, 20])))[0].abs() * rng.uniform(0.1, 1)
@@ -70,8 +70,8 @@ def draw(rng: np.random.Generator, gen: torch.Generator, shape, kind: str | None
             v[inner & (organs > lo)] = rng.uniform(0, 1)
     elif kind == "boxes":
         for _ in range(int(rng.integers(1, 6))):
-            c = torch.from_numpy(rng.uniform(-40, 40, 3)).float().reshape(3, 1, 1, 1)
-            h = torch.from_numpy(rng.uniform(8, 70, 3)).float().reshape(3, 1, 1, 1)
+            c = warp.tensor(rng.uniform(-40, 40, 3)).float().reshape(3, 1, 1, 1)
+            h = warp.tensor(rng.uniform(8, 70, 3)).float().reshape(3, 1, 1, 1)
             v[((d - c).abs() < h).all(0)] = rng.uniform(0, 1)
     if kind not in ("noise", "empty") and rng.random() < 0.5:
         v = v * (1 + rng.uniform(0, 0.3) * warp.noise_field(gen, 1, shape, int(rng.choice([3, 8, 16])))[0]).clamp(min=0)

@@ -7,6 +7,7 @@ with what to paint.  Distances are mm (map voxels are 1 mm), masks [x,y,z] at 2 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -100,7 +101,7 @@ def displace(plan: Plan, person: LabelMap, x: torch.Tensor) -> torch.Tensor:
         return warp.flow(x, warp.gradient(fields[2]), plan.amount)
     if plan.kind == "collection":
         surface = person.centre + plan.direction * np.array([60.0, 75.0, 55.0])
-        c = torch.from_numpy(surface).float().reshape(3, 1, 1, 1)
+        c = warp.tensor(surface).float().reshape(3, 1, 1, 1)
         window = lambda at: torch.exp(-((at - c) ** 2).sum(0) / (2.0 * plan.radius ** 2))
         return warp.flow(x, warp.gradient(fields[1]), plan.amount, window, steps=6)
     return x
@@ -147,54 +148,55 @@ def _from_shape(shape, person: LabelMap, x: torch.Tensor, shift) -> torch.Tensor
     return out
 
 
-def white_lesions(rng, gen, person, x, tissue, shapes, ml: float, periventricular: float) -> torch.Tensor:
+def white_lesions(rng, gen, person, x, tissue, shapes, ml: float, periventricular: float, voxel_mm: float = 2.0) -> torch.Tensor:
     """White-matter lesions of about `ml`: real MS shapes, or noise blobs that prefer the ventricles' edge."""
     wm = tissue == L.WM
     if shapes and rng.random() < 0.5:
         shape = shapes[int(rng.integers(len(shapes)))]
         mask = _from_shape(shape, person, x, rng.normal(0, 3, 3)) & (wm | (tissue == L.CORTEX))
-        if int(mask.sum()) > 60:
+        if int(mask.sum()) * voxel_mm ** 3 > 480:
             return mask
-    score = warp.noise_field(gen, 1, x.shape[1:], int(rng.choice([3, 4, 6])))[0]
+    score = warp.noise_field(gen, 1, x.shape[1:], int(rng.choice([3, 4, 6] if voxel_mm > 1 else [3, 5, 8, 12])))[0]
     near = warp.sample(person.fields[:1].float(), (x - 1.5) / 4.0)[0]
     score = score + periventricular * 6.0 * near
-    return _quantile_mask(score, wm, int(ml * 125))
+    return _quantile_mask(score, wm, int(ml * 1000 / voxel_mm ** 3))
 
 
-def paint(plan: Plan, person: LabelMap, x: torch.Tensor, tissue: torch.Tensor, shapes) -> list[Layer]:
+def paint(plan: Plan, person: LabelMap, x: torch.Tensor, tissue: torch.Tensor, shapes, voxel_mm: float = 2.0) -> list[Layer]:
     """Layers for the kinds that change intensity, in the order they are painted."""
     rng = np.random.default_rng(plan.seed)
-    gen = torch.Generator().manual_seed(plan.seed)
+    gen = warp.generator(plan.seed)
+    ball = partial(_ball, cells=int(14 / voxel_mm))
     brain = (tissue > 0) & (tissue < L.CLASS_COUNT) & (tissue != L.CSF)
     if plan.kind == "wm_lesions":
-        ml = float(np.exp(rng.uniform(np.log(1.5), np.log(40.0))))
-        return [Layer(soft(white_lesions(rng, gen, person, x, tissue, shapes["ms"], ml, rng.uniform(0, 1.5))), "fluid")]
+        ml = float(np.exp(rng.uniform(np.log(1.5 if voxel_mm > 1 else 0.3), np.log(40.0))))
+        return [Layer(soft(white_lesions(rng, gen, person, x, tissue, shapes["ms"], ml, rng.uniform(0, 1.5), voxel_mm)), "fluid")]
     if plan.kind == "stroke":
         if rng.random() < 0.6:
             mask = _from_shape(shapes["stroke"][int(rng.integers(len(shapes["stroke"])))], person, x, rng.normal(0, 4, 3))
         else:
             mask = torch.zeros_like(brain)
         mask &= brain
-        if int(mask.sum()) < 100:  # drawn so, or the shape fell outside this brain
-            mask = (_ball(gen, x, plan.centre, plan.radius, 0.35) < 1) & brain
+        if int(mask.sum()) * voxel_mm ** 3 < 800:  # drawn so, or the shape fell outside this brain
+            mask = (ball(gen, x, plan.centre, plan.radius, 0.35) < 1) & brain
         layers = [Layer(soft(mask), "fluid")]
         if rng.random() < 0.4:  # an old stroke: fluid-filled core in a gliotic rim
             core = F.avg_pool3d(mask.float()[None, None], 5, stride=1, padding=2)[0, 0] > rng.uniform(0.6, 0.95)
             layers.append(Layer(soft(core), "cavity"))
         return layers
     if plan.kind == "tumour":
-        d = _ball(gen, x, plan.centre, plan.radius, 0.25)
+        d = ball(gen, x, plan.centre, plan.radius, 0.25)
         layers = []
         if rng.random() < 0.75:  # oedema spreads in white matter
             reach = rng.uniform(1.2, 2.4)
-            layers.append(Layer(soft((_ball(gen, x, plan.centre, plan.radius * reach, 0.35) < 1) & (tissue == L.WM)), "fluid"))
+            layers.append(Layer(soft((ball(gen, x, plan.centre, plan.radius * reach, 0.35) < 1) & (tissue == L.WM)), "fluid"))
         layers.append(Layer(soft((d < 1) & (brain | (tissue == L.CSF))), str(rng.choice(["enhancing", "fluid", "blood", "fluid"])), fold="core"))
         if rng.random() < 0.5:
             layers.append(Layer(soft((d < rng.uniform(0.4, 0.8)) & brain), str(rng.choice(["cavity", "fluid", "blood"])), fold="core"))
         return layers
     if plan.kind == "haemorrhage":
-        d = _ball(gen, x, plan.centre, plan.radius, 0.3)
-        layers = [Layer(soft((_ball(gen, x, plan.centre, plan.radius * 1.5, 0.3) < 1) & (tissue == L.WM)), "fluid")] if rng.random() < 0.5 else []
+        d = ball(gen, x, plan.centre, plan.radius, 0.3)
+        layers = [Layer(soft((ball(gen, x, plan.centre, plan.radius * 1.5, 0.3) < 1) & (tissue == L.WM)), "fluid")] if rng.random() < 0.5 else []
         return layers + [Layer(soft((d < 1) & (brain | (tissue == L.CSF))), "blood", fold="core")]
     if plan.kind == "metastases":
         layers = []
@@ -202,7 +204,7 @@ def paint(plan: Plan, person: LabelMap, x: torch.Tensor, tissue: torch.Tensor, s
             p = _point_in(rng, person, (L.WM, L.CORTEX, L.CEREBELLUM_WM))
             r = plan.radius * rng.uniform(0.7, 1.5)
             if rng.random() < 0.6:
-                layers.append(Layer(soft((_ball(gen, x, p, r * 2.0, 0.3) < 1) & (tissue == L.WM)), "fluid"))
-            layers.append(Layer(soft((_ball(gen, x, p, r, 0.15) < 1) & brain), str(rng.choice(["enhancing", "blood", "fluid"]))))
+                layers.append(Layer(soft((ball(gen, x, p, r * 2.0, 0.3) < 1) & (tissue == L.WM)), "fluid"))
+            layers.append(Layer(soft((ball(gen, x, p, r, 0.15) < 1) & brain), str(rng.choice(["enhancing", "blood", "fluid"]))))
         return layers
     return []

@@ -65,6 +65,16 @@ def normalise(v: np.ndarray) -> np.ndarray:
     return np.minimum(v / rank(foreground, NORM_RANK_FOREGROUND), np.float32(NORM_CLIP)).astype(np.float32)
 
 
+def normalise_tensor(v):
+    """`normalise` for a torch tensor where it is."""
+    v = v.clamp(min=0)
+    positive = v[v > 0].sort().values
+    if len(positive) < NORM_MIN_VOXELS:
+        return v * 0
+    foreground = positive[positive > NORM_FOREGROUND * rank(positive, NORM_RANK_ALL)]
+    return (v / rank(foreground, NORM_RANK_FOREGROUND)).clamp(max=NORM_CLIP)
+
+
 def smooth(v: np.ndarray, spacing, target_mm: float) -> np.ndarray:
     """The Gaussian prefilter of step 4; `spacing` mm per source axis; float32 [i,j,k]."""
     v = np.asarray(v, np.float32)

@@ -53,7 +53,7 @@ def uid(*parts) -> str:
 def picture(study: Study, contrast: str, cache: Path, data: Path, person=None) -> np.ndarray:
     """Stored values int16 [x,y,z] at 2 mm of one study in one contrast."""
     if study.kind == "rods":
-        gen = torch.Generator().manual_seed(study.seed)
+        gen = warp.generator(study.seed)
         image, _ = nonhead.draw(np.random.default_rng(study.seed), gen, SHAPE, "rods")
         image = (image + 0.01 * torch.randn(SHAPE, generator=gen)).abs().numpy()
         return np.clip(image * STORED_PER_UNIT, 0, 4095).astype(np.int16)

@@ -42,34 +42,38 @@ def pairs(cfg, data, cache, first: int, stride: int, minutes: float, seed: int):
         pair += stride
 
 
+def _start(cfg, weights, device: str):
+    """A collecting process: cases are generated where the network runs."""
+    torch.set_num_threads(1)
+    if device != "cpu":
+        torch.set_default_device(device)
+    return evaluate.build(cfg, weights).to(device)
+
+
 @torch.no_grad()
 def collect(job) -> list[tuple]:
     """(evidence, abnormal, pair, person, kind) of many cases."""
-    cfg, weights, *where = job
-    torch.set_num_threads(1)
-    net, rows = evaluate.build(cfg, weights), []
+    cfg, weights, device, *where = job
+    net, rows = _start(cfg, weights, device), []
     for pair, cases in pairs(cfg, *where, SEED + 1):
         for case in cases:
-            with torch.autocast("cpu", torch.bfloat16):
-                evidence = net(torch.from_numpy(case.image)[None, None], fine=False)["evidence"]
-            rows.append((evidence[0].numpy(), case.abnormal, pair, case.person, case.kind))
+            evidence = evaluate.answer(net, case.image, half=device == "cpu", fine=False)["evidence"]
+            rows.append((evidence[0].float().cpu().numpy(), case.abnormal, pair, case.person, case.kind))
     return rows
 
 
 @torch.no_grad()
 def collect_voxels(job) -> list[tuple]:
     """(features [n,FEATURES], in a painted lesion [n], person) of many cases."""
-    cfg, weights, *where = job
-    torch.set_num_threads(1)
-    net, rows = evaluate.build(cfg, weights), []
+    cfg, weights, device, *where = job
+    net, rows = _start(cfg, weights, device), []
     for pair, cases in pairs(cfg, *where, SEED):
         rng = np.random.default_rng([SEED, pair])
         for case in cases:
-            image = torch.from_numpy(case.image)[None, None]
-            with torch.autocast("cpu", torch.bfloat16):
-                out = net(image, fine=False)
+            image = torch.from_numpy(case.image)[None, None].to(device)
+            out = evaluate.answer(net, case.image, half=device == "cpu", fine=False)
             features, brain = voxels.describe(image, torch.softmax(out["classes4"].float(), 1), out["lesion4"].float())
-            features, brain, lesion = features[0].flatten(1), brain.flatten().numpy(), case.lesion.flatten()
+            features, brain, lesion = features[0].flatten(1).cpu(), brain.flatten().cpu().numpy(), case.lesion.flatten()
             inside, outside = VOXELS_A_CASE[0], VOXELS_A_CASE[1 if case.kind != "healthy" else 2]
             for value, count in ((1, inside), (0, outside)):
                 at = np.flatnonzero(brain & (lesion == value))
@@ -180,10 +184,10 @@ def fit(rows) -> tuple[dict, dict]:
     return _train(x, y, (on, off), best), report
 
 
-def run(cfg, weights: dict, data, cache, minutes: float, processes: int = 2):
+def run(cfg, weights: dict, data, cache, minutes: float, processes: int = 2, device: str = "cpu"):
     """Collects and fits; the readout's weights, and the report."""
     def everywhere(collector, weights, minutes):
-        jobs = [(cfg, weights, data, cache, i, processes, minutes) for i in range(processes)]
+        jobs = [(cfg, weights, device, data, cache, i, processes, minutes) for i in range(processes)]
         if processes == 1:
             return collector(jobs[0])
         with torch.multiprocessing.get_context("spawn").Pool(processes) as pool:

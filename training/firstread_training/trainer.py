@@ -1,9 +1,8 @@
-"""Trains one network from one config: cases from a worker process, checkpoints, a log line now and then."""
+"""Trains one network from one config: batches from worker processes, checkpoints, a log line now and then."""
 
 from __future__ import annotations
 
 import csv
-import dataclasses
 import math
 import os
 import signal
@@ -12,15 +11,14 @@ import time
 from pathlib import Path
 
 import torch
-import torch.multiprocessing as mp
 
 from . import checkpoint, config as config_module, losses, maps
-from .generator import Generator
+from .feed import Feed, unpack
 from .network import ScreeningNet, fitting
+from .volumetry import VolumetryNet
 
 LOG_EVERY = 20
-QUEUE_CASES = 6
-COLUMNS = ("step", "seconds", "lr", "seg", "seg4", "dice", "side", "lesion", "lesion4", "study", "head")
+COLUMNS = ("step", "seconds", "lr", "seg", "seg4", "dice", "side", "lesion", "lesion4", "study", "pair", "head")
 
 
 def commit_id() -> str:
@@ -31,113 +29,56 @@ def commit_id() -> str:
         return "unknown"
 
 
-def build_generator(cfg, cache: Path, data: Path, people=None, seed=None) -> Generator:
-    names = people or cfg.training_people()
-    return Generator(maps.load_maps(cache, names, data), maps.load_shapes(cache, data), cfg.generator,
-                     cfg.seed if seed is None else seed)
-
-
-def case_index(n: int, rank: int, world: int, accumulate: int) -> int:
-    """The n-th case of a process: a step's cases are neighbours (pairs), processes take turns."""
-    step, j = divmod(n, accumulate)
-    return (step * world + rank) * accumulate + j
-
-
-def _produce(cfg, cache, data, start, order, queue, stop):
-    """Worker: its cases from the `start`-th on, until told to stop."""
-    torch.set_num_threads(1)
-    make = build_generator(cfg, cache, data)
-    n = start
-    while not stop.is_set():
-        queue.put((n, dataclasses.asdict(make(case_index(n, *order)))))
-        n += 1
-
-
-class Feed:
-    """A process's cases in order, from a worker (or inline, for tests); `order` = (rank, world, accumulate)."""
-
-    def __init__(self, cfg, cache, data, start: int, order, inline: bool = False):
-        self.next, self.order, self.make = start, order, None
-        if inline:
-            self.make = build_generator(cfg, cache, data)
-            return
-        ctx = mp.get_context("spawn")
-        self.queue, self.stop = ctx.Queue(QUEUE_CASES), ctx.Event()
-        self.worker = ctx.Process(target=_produce, args=(cfg, cache, data, start, order, self.queue, self.stop), daemon=True)
-        self.worker.start()
-
-    def take(self) -> dict:
-        if self.make is not None:
-            case = dataclasses.asdict(self.make(case_index(self.next, *self.order)))
-        else:
-            n, case = self.queue.get(timeout=1800)
-            assert n == self.next, "cases out of order"
-        self.next += 1
-        return case
-
-    def close(self):
-        if self.make is None:
-            self.stop.set()
-            self.worker.terminate()
-            self.worker.join()
-
-
-def to_tensors(case: dict, device) -> tuple[torch.Tensor, dict]:
-    image = torch.from_numpy(case["image"])[None, None].to(device)
-    out = dict(case)
-    for key in ("classes", "side", "lesion"):
-        out[key] = torch.from_numpy(case[key]).to(device)
-    return image, out
+def build_net(cfg):
+    """The network of a config, untrained."""
+    kinds = {"screening": ScreeningNet, "volumetry": VolumetryNet}
+    return kinds[cfg.model.kind](tuple(cfg.model.widths), cfg.model.thin)
 
 
 class Trainer:
-    def __init__(self, cfg, config_text: str, run: Path, cache: Path, data: Path, device="cpu", inline=False):
+    def __init__(self, cfg, config_text: str, run: Path, cache: Path, data: Path, device="cpu", workers: int = 1):
         self.cfg, self.config_text, self.run, self.cache, self.data = cfg, config_text, run, cache, data
-        self.device, self.inline = torch.device(device), inline
+        self.device, self.workers = torch.device(device), workers
         self.world = int(os.environ.get("WORLD_SIZE", "1"))
         self.rank = int(os.environ.get("RANK", "0"))
         torch.manual_seed(cfg.seed)
-        self.net = ScreeningNet(tuple(cfg.model.widths), cfg.model.thin).to(self.device)
+        self.net = build_net(cfg).to(self.device)
         self.ema = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
         self.optimizer = torch.optim.AdamW(self.net.parameters(), lr=cfg.train.learning_rate, betas=(0.9, 0.99),
                                            weight_decay=cfg.train.weight_decay)
         self.step, self.seconds = 0, 0.0
-        self.decay = None  # (first step, last step) of the final linear decay of the learning rate
+        self.fade = 1.0  # of the learning rate, over the last share of a timed run
 
     def state(self) -> dict:
         return {"step": self.step, "seconds": self.seconds, "model": self.net.state_dict(), "ema": self.ema,
-                "optimizer": self.optimizer.state_dict(), "config_text": self.config_text, "commit": commit_id(),
-                "decay": self.decay}
+                "optimizer": self.optimizer.state_dict(), "config_text": self.config_text, "commit": commit_id()}
 
     def restore(self, state: dict) -> None:
         self.net.load_state_dict(fitting(self.net, state["model"]))
         self.ema = {k: v.to(self.device) for k, v in fitting(self.net, state["ema"]).items()}
         self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.seconds, self.decay = state["step"], state["seconds"], state["decay"]
+        self.step, self.seconds = state["step"], state["seconds"]
 
     def learning_rate(self) -> float:
         t = self.cfg.train
-        lr = t.learning_rate * min(1.0, (self.step + 1) / t.warmup_steps)
-        if self.decay:
-            first, last = self.decay
-            lr *= min(1.0, max(0.01, (last - self.step) / max(1, last - first)))
-        return lr
+        return t.learning_rate * self.fade * min(1.0, (self.step + 1) / t.warmup_steps)
 
-    def one_step(self, cases: list[dict]) -> dict:
-        """One update from the mean gradient of `cases`; the mean of each logged value."""
+    def coarse(self) -> bool:
+        """Whether the next step is one of the first, on the coarse grid (volumetry)."""
+        return self.step < self.cfg.train.coarse_steps
+
+    def one_step(self, batch) -> dict:
+        """One update from a batch of `feed.make_batch`; the values to log, still tensors."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
         self.optimizer.zero_grad(set_to_none=True)
-        logged: dict[str, list] = {}
-        for case in cases:
-            image, tensors = to_tensors(case, self.device)
-            with torch.autocast(self.device.type, torch.bfloat16):
-                out = self.net(image, self.step % self.cfg.train.fine_every == 0)
-            loss, values = losses.total(out, tensors, self.step)
-            (loss / len(cases)).backward()
-            for key, value in values.items():
-                if value == value:
-                    logged.setdefault(key, []).append(value)
+        image, targets = unpack(*batch, self.device)
+        screening = self.cfg.model.kind == "screening"
+        fine = self.step % self.cfg.train.fine_every == 0 if screening else not self.coarse()
+        with torch.autocast(self.device.type, torch.bfloat16):
+            out = self.net(image, fine)
+        terms = (losses.screening if screening else losses.volumetry)(out, targets, self.step)
+        losses.total(terms).backward()
         if self.world > 1:
             self._average_gradients()
         norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.cfg.train.clip)
@@ -146,9 +87,11 @@ class Trainer:
         self.step += 1
         decay = min(self.cfg.train.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
-            for key, value in self.net.state_dict().items():
-                self.ema[key].lerp_(value, 1 - decay)
-        return {k: sum(v) / len(v) for k, v in logged.items()}
+            new = self.net.state_dict()
+            averages = [self.ema[k] for k in new]
+            torch._foreach_mul_(averages, decay)
+            torch._foreach_add_(averages, list(new.values()), alpha=1 - decay)
+        return {k: v.detach() for k, v in terms.items()}
 
     def _average_gradients(self):
         import torch.distributed as dist
@@ -158,26 +101,29 @@ class Trainer:
             dist.all_reduce(p.grad)
             p.grad /= self.world
 
+    def _feed(self, coarse: bool) -> Feed:
+        t = self.cfg.train
+        first = self.step if coarse else max(self.step, t.coarse_steps)
+        return Feed(self.cfg, self.cache, self.data, first, t.coarse_batch if coarse else t.batch, self.rank, self.world, self.workers, str(self.device), coarse)
+
     def fit(self, steps: int | None = None, minutes: float | None = None, decay_share: float = 0.0) -> None:
         """Trains until `steps` in all are done or `minutes` are over; the rate falls over the last share of the minutes."""
-        count = self.cfg.train.accumulate
-        feed = Feed(self.cfg, self.cache, self.data, self.step * count, (self.rank, self.world, count), self.inline)
+        # both from the start: a feed needs seconds to begin
+        feeds = {coarse: self._feed(coarse) for coarse in {self.coarse(), False}}
         started = last_save = mark = time.time()
-        recent, first_step, asked = {}, self.step, []
+        recent, asked = {}, []
         before = signal.signal(signal.SIGTERM, lambda *_: asked.append(1))  # a polite kill saves first
-        if minutes is not None and decay_share > 0:
-            self.decay = None
         try:
             while not asked and (steps is None or self.step < steps) and (minutes is None or time.time() - started < 60 * minutes):
-                values = self.one_step([feed.take() for _ in range(count)])
-                for key, value in values.items():
+                if not self.coarse() and True in feeds:
+                    feeds.pop(True).close()
+                if minutes is not None and decay_share > 0:
+                    self.fade = min(1.0, max(0.01, (1 - (time.time() - started) / (60 * minutes)) / decay_share))
+                for key, value in self.one_step(feeds[self.coarse()].take()).items():
                     recent.setdefault(key, []).append(value)
                 now = time.time()
                 self.seconds += now - mark
                 mark = now
-                if self.decay is None and minutes is not None and decay_share > 0 and now - started > 60 * minutes * (1 - decay_share):
-                    per_step = (now - started) / max(1, self.step - first_step)
-                    self.decay = (self.step, self.step + int(60 * minutes * decay_share / per_step))
                 if self.step % LOG_EVERY == 0 and self.rank == 0:
                     self._log(recent)
                     recent = {}
@@ -185,7 +131,8 @@ class Trainer:
                     checkpoint.save(self.run / "last.pt", self.state())
                     last_save = now
         finally:
-            feed.close()
+            for feed in feeds.values():
+                feed.close()
             signal.signal(signal.SIGTERM, before)
         if self.rank == 0:
             checkpoint.save(self.run / "last.pt", self.state())
@@ -195,7 +142,7 @@ class Trainer:
         path = self.run / "log.csv"
         new = not path.exists()
         row = {"step": self.step, "seconds": round(self.seconds, 1), "lr": f"{self.learning_rate():.2e}"}
-        row.update({k: round(sum(v) / len(v), 4) for k, v in recent.items()})
+        row.update({k: round(float(torch.stack(v).float().nanmean()), 4) for k, v in recent.items()})
         with open(path, "a", newline="") as f:
             writer = csv.DictWriter(f, COLUMNS)
             if new:
@@ -204,7 +151,7 @@ class Trainer:
         print(" ".join(f"{k} {v}" for k, v in row.items()), flush=True)
 
 
-def start(config_path: Path, runs: Path, cache: Path, data: Path, device="cpu", inline=False, resume=True) -> Trainer:
+def start(config_path: Path, runs: Path, cache: Path, data: Path, device="cpu", workers: int = 1, resume=True) -> Trainer:
     """A trainer for a config: resumed from its run folder, else from the repository's compact checkpoint, else new."""
     cfg = config_module.load(config_path)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -212,7 +159,8 @@ def start(config_path: Path, runs: Path, cache: Path, data: Path, device="cpu", 
         dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
         if device == "cuda":
             device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-    trainer = Trainer(cfg, Path(config_path).read_text(), runs / cfg.name, cache, data, device, inline)
+    maps.prepare_all(cache, cfg.training_people(), data, os.cpu_count() or 1)
+    trainer = Trainer(cfg, Path(config_path).read_text(), runs / cfg.name, cache, data, device, workers)
     full = runs / cfg.name / "last.pt"
     small = config_module.TRAINING_FOLDER / "checkpoints" / f"{cfg.name}.pt"
     if resume and full.exists():

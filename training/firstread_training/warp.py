@@ -17,6 +17,21 @@ from .maps import FIELD_MM
 LATTICE_MM = 4.0
 
 
+def device() -> torch.device:
+    """Where new tensors go: the CPU, or what `torch.set_default_device` says (torch 2; generating workers on a GPU)."""
+    return torch.empty(0).device
+
+
+def tensor(array) -> torch.Tensor:
+    """A numpy array where new tensors go."""
+    return torch.from_numpy(np.ascontiguousarray(array)).to(device())
+
+
+def generator(seed: int) -> torch.Generator:
+    """Random numbers where new tensors go; a CPU and a GPU give different ones."""
+    return torch.Generator(device=device()).manual_seed(seed)
+
+
 def rotation(angles_deg) -> np.ndarray:
     """Rotation matrix [3,3] about x, then y, then z."""
     ax, ay, az = np.deg2rad(angles_deg)
@@ -35,17 +50,18 @@ def affine(rng: np.random.Generator, flip: bool) -> np.ndarray:
     return m @ np.diag([-1.0 if flip else 1.0, 1.0, 1.0])
 
 
-def lattice(shape, matrix: np.ndarray, centre: np.ndarray) -> torch.Tensor:
-    """Map voxels [3,a,b,c] of the 4 mm lattice whose every second point of a 2 mm grid `shape` it is."""
-    axes = [(torch.arange(n // 2 + 1) * 2 - (n - 1) / 2) * 2.0 for n in shape]
+def lattice(shape, matrix: np.ndarray, centre: np.ndarray, voxel_mm: float = 2.0) -> torch.Tensor:
+    """Map voxels [3,a,b,c] of the 4 mm lattice under a grid `shape` (every second point of it at 2 mm, every fourth at 1 mm)."""
+    every = int(LATTICE_MM / voxel_mm)
+    axes = [(torch.arange(-(-n // every) + 1) * every - (n - 1) / 2) * voxel_mm for n in shape]
     d = torch.stack(torch.meshgrid(*axes, indexing="ij"))
-    m = torch.from_numpy(matrix).float()
-    return torch.einsum("rc,cxyz->rxyz", m, d) + torch.from_numpy(centre).float().reshape(3, 1, 1, 1)
+    m = tensor(matrix).float()
+    return torch.einsum("rc,cxyz->rxyz", m, d) + tensor(centre).float().reshape(3, 1, 1, 1)
 
 
-def refine(field: torch.Tensor, shape) -> torch.Tensor:
-    """Lattice field [c,a,b,c] -> the 2 mm grid [c,*shape]."""
-    full = [2 * (n - 1) + 1 for n in field.shape[1:]]
+def refine(field: torch.Tensor, shape, voxel_mm: float = 2.0) -> torch.Tensor:
+    """Lattice field [c,a,b,c] -> the grid [c,*shape] of `voxel_mm`."""
+    full = [int(LATTICE_MM / voxel_mm) * (n - 1) + 1 for n in field.shape[1:]]
     out = F.interpolate(field[None], size=full, mode="trilinear", align_corners=True)[0]
     return out[:, :shape[0], :shape[1], :shape[2]]
 

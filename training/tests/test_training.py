@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from firstread_training import card, checkpoint, evaluate, export, labels as L, losses, preprocess, study, trainer, voxels
+from firstread_training import card, checkpoint, evaluate, export, feed, labels as L, losses, preprocess, study, trainer, voxels
 from firstread_training.network import EVIDENCE, ScreeningNet, fitting
+from firstread_training.volumetry import VolumetryNet
 
 
 def start(tiny, folder):
-    return trainer.Trainer(tiny, "text", folder, folder, folder, inline=True)
+    return trainer.Trainer(tiny, "text", folder, folder, folder, workers=0)
 
 
 def same(a: dict, b: dict) -> bool:
@@ -35,10 +36,9 @@ def test_a_few_steps_and_a_resume_bit_for_bit(tiny, tmp_path):
 
 def test_training_lowers_the_loss(tiny, tmp_path):
     t = start(tiny, tmp_path)
-    g = trainer.build_generator(tiny, tmp_path, tmp_path)
-    import dataclasses
-    case = dataclasses.asdict(next(c for c in (g(i) for i in range(20)) if c.head and c.abnormal >= 0))
-    values = [t.one_step([case]) for _ in range(12)]
+    g = feed.build_generator(tiny, tmp_path, tmp_path)
+    pair = next(i for i in range(0, 20, 2) if g(i).head)
+    values = [t.one_step(feed.make_batch(g, pair, 2, False)) for _ in range(12)]
     assert values[-1]["seg"] < values[0]["seg"]
 
 
@@ -57,20 +57,71 @@ def test_a_compact_checkpoint_continues(tiny, tmp_path):
 
 def test_the_last_share_of_a_run_lowers_the_rate(tiny, tmp_path):
     t = start(tiny, tmp_path)
-    t.step, t.decay = 90, (80, 100)
-    assert t.learning_rate() == pytest.approx(0.5 * tiny.train.learning_rate)
-    t.step = 200
-    assert t.learning_rate() == pytest.approx(0.01 * tiny.train.learning_rate)
+    t.fit(minutes=0.05, decay_share=1.0)
+    assert t.step > 1 and 0 < t.learning_rate() < tiny.train.learning_rate
 
 
 def test_loss_of_an_ignored_voxel_is_nothing():
     torch.manual_seed(0)
     net = ScreeningNet((8, 8, 16, 16), 8)
     out = net(torch.rand(1, 1, 32, 32, 32))
-    case = {"classes": torch.ones(32, 32, 32, dtype=torch.uint8), "side": torch.zeros(32, 32, 32, dtype=torch.uint8),
-            "lesion": torch.zeros(32, 32, 32, dtype=torch.uint8), "head": 1, "abnormal": -1}
-    loss, values = losses.total(out, case, 0)
-    assert torch.isfinite(loss) and "study" not in values
+    batch = {"classes": torch.ones(1, 32, 32, 32, dtype=torch.uint8), "side": torch.zeros(1, 32, 32, 32, dtype=torch.uint8),
+             "lesion": torch.zeros(1, 32, 32, 32, dtype=torch.uint8), "head": torch.ones(1), "abnormal": -torch.ones(1)}
+    terms = losses.screening(out, batch, 0)
+    assert torch.isfinite(losses.total(terms)) and float(terms["study"]) == 0 and float(terms["pair"]) == 0
+    logits = torch.randn(1, 3, 4, 4, 4)
+    target = torch.randint(0, 3, (1, 4, 4, 4)).to(torch.uint8)
+    target[0, 0] = 255
+    changed = logits.clone()
+    changed[:, :, 0] += 5 * torch.randn(1, 3, 4, 4)
+    assert float(losses.segmentation(logits, target)[0]) == pytest.approx(float(losses.segmentation(changed, target)[0]), rel=1e-5)
+
+
+def test_a_painted_head_must_rank_above_its_healthy_twin():
+    apart = losses.studies(torch.tensor([3.0, -3.0]), torch.tensor([1, 0]))[1]
+    wrong = losses.studies(torch.tensor([-3.0, 3.0]), torch.tensor([1, 0]))[1]
+    unknown = losses.studies(torch.tensor([-3.0, 3.0]), torch.tensor([-1, 0]))[1]
+    assert float(apart) < 0.01 < float(wrong) and float(unknown) == 0
+
+
+def test_a_batch_survives_packing(tiny, person, shapes):
+    make = feed.build_generator(tiny, None, None)
+    for n in range(4):
+        case = make(n)
+        image, targets = feed.unpack(*feed.make_batch(make, n, 1, True), "cpu")
+        classes = targets["classes"][0].numpy()
+        assert np.array_equal(np.where(classes == L.HORN_CLASS, L.LATERAL, classes), case.classes)
+        assert np.array_equal(targets["lesion"][0].numpy(), case.lesion) and np.abs(image[0, 0].numpy() - case.image).max() < 1e-3
+        known = case.side != 255
+        assert np.array_equal(targets["side"][0].numpy()[known], case.side[known])
+
+
+def test_batches_do_not_depend_on_the_workers(tiny, tmp_path, person, shapes):
+    job = lambda worker, workers: [n for n in range(worker, 7, workers)]
+    assert sorted(job(0, 3) + job(1, 3) + job(2, 3)) == list(range(7))
+    a, b = (feed.Feed(tiny, tmp_path, tmp_path, first, 2, workers=0) for first in (0, 1))
+    a.take()
+    assert all(torch.equal(x, y) for x, y in zip(a.take(), b.take()))
+
+
+def test_the_volumetry_network_begins_where_its_2_mm_stage_ends():
+    torch.manual_seed(0)
+    net = VolumetryNet((8, 8, 16, 16), 8).eval()
+    image = torch.rand(1, 1, 32, 32, 32)
+    with torch.no_grad():
+        fine, coarse = net(image), net(torch.nn.functional.avg_pool3d(image, 2), fine=False)
+    assert fine["classes"].shape == (1, 19, 32, 32, 32) and coarse["lesion"].shape == (1, 1, 16, 16, 16)
+    assert torch.allclose(fine["classes"][:, :, ::2, ::2, ::2], coarse["classes"], atol=1e-4)
+
+
+def test_volumetry_trains_at_2_mm_and_then_at_1_mm(tiny, tmp_path):
+    import dataclasses
+    fine = dataclasses.replace(tiny.generator, voxel_mm=1.0, shape=(32, 32, 32), pairs=False, few_are_lesions=True, distractors=1.0, slices={"t1": 0.5})
+    cfg = dataclasses.replace(tiny, model=dataclasses.replace(tiny.model, kind="volumetry"), generator=fine,
+                              coarse=dataclasses.replace(tiny.generator, pairs=False), train=dataclasses.replace(tiny.train, coarse_steps=2, coarse_batch=2, batch=1))
+    t = trainer.Trainer(cfg, "text", tmp_path, tmp_path, tmp_path, workers=0)
+    t.fit(steps=4)
+    assert t.step == 4 and all(torch.isfinite(v).all() for v in t.net.state_dict().values()) and float(t.net.out2.weight.abs().max()) > 0
 
 
 def test_onnx_gives_what_pytorch_gives(tmp_path):
