@@ -78,5 +78,29 @@ def build(version: str, sha256: str, calibration: dict, head_threshold: float, r
         "run": run, "metrics": metrics, "known_failures": {"list": failures}}
 
 
+def volumetry(version: str, sha256: str, run: dict, metrics: dict, failures: list[str]) -> dict:
+    """The card of the volumetry network."""
+    from . import measuring
+    grid = " , ".join(map(str, measuring.BOX)).replace(" ,", ",")
+    return {
+        "name": "volumetry", "version": version, "file": "volumetry.onnx", "sha256": sha256, "opset": 17,
+        "runtime": "onnxruntime >= 1.24, CPU or CUDA", "written": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "licence": "Apache-2.0", "notice": "Research use; not a medical device.",
+        "gives": "structures with sides at 1 mm, their soft volumes and confidence, and white-matter lesions, of any contrast",
+        "codes": L.VOLUMETRY_ALL, "code_names": L.VOLUMETRY_ALL_NAMES,
+        "input": {"image": f"float32 [1, 1, {grid}]", "grid": measuring.BOX, "spacing_mm": 1.0,
+                  "axes": "the input's own, nearest to RAS: x to the patient's right, y anterior, z superior; z fastest",
+                  "keep_mm": measuring.KEEP_MM, "plane_voxels": measuring.PLANE_VOXELS, "top_mm": measuring.TOP_MM,
+                  "steps": " ".join(measuring.__doc__.split())},
+        "output": {"labels": f"uint8 [{grid}], index into codes", "volumes_voxels": f"float32 [{len(L.VOLUMETRY_ALL)}], sum of probabilities",
+                   "confidence": f"float32 [{len(L.VOLUMETRY_ALL)}], mean probability of the voxels labelled so",
+                   "lesion": f"float32 [{grid}], 0..1"},
+        "training_data": {
+            "label_maps": "50 of 54 whole-head label maps of 54 people, SynthSeg repository, Apache-2.0 (4 held out: see training/heldout.toml)",
+            "lesion_shapes": "binary masks only: Ljubljana MS database (28, CC-BY), Stroke Outcome Optimization Project demo (250, BSD-2)",
+            "images": "none: every image was generated from the above by training/firstread_training"},
+        "run": run, "metrics": metrics, "known_failures": {"list": failures}}
+
+
 def write(path: Path, card: dict) -> None:
     path.write_text("# Written by `python -m firstread_training export`; checked by the server at start-up.\n" + toml(card))

@@ -132,6 +132,50 @@ def export(args):
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, step {state['step']}, differences {agreement}")
 
 
+VOLUMETRY_FAILURES = [
+    "trained on generated images only, for eight minutes of a GPU: putamen, pallidum and accumbens are the least accurate",
+    "white matter and cortex are told apart by their intensities nearby (refine.py): strong bias fields and thick slices blur that",
+    "lesions are the weakest output: small ones are missed, and bright vessels or folds inside white matter can be marked",
+    "post-operative heads, children and strong metal artefacts were never shown",
+]
+
+
+def export_volumetry(args):
+    """volumetry.onnx and its card from the newest checkpoint's averaged weights; refuses where ONNX disagrees with PyTorch."""
+    from . import card, export as onnx_export, feed, measuring, trainer
+    from .network import fitting
+    cfg = config_module.load(args.config)
+    state, _ = newest(args, cfg.name)
+    net = trainer.build_net(cfg)
+    net.load_state_dict(fitting(net, state["ema"]))
+    net.eval()
+    path = args.out / "volumetry.onnx"
+    part = path.with_suffix(".part.onnx")
+    sha = onnx_export.write(net, part, measuring.BOX, wrap=onnx_export.Volumetry, names=onnx_export.VOLUMETRY_NAMES, most=onnx_export.VOLUMETRY_MAX_BYTES)
+    case = feed.build_generator(cfg, args.cache, args.data, people=config_module.heldout()["maps"][:1], seed=args.seed)(0)
+    agreement = onnx_export.compare_volumetry(net, part, case.image)
+    part.rename(path)
+    last = {}
+    for row in experiments.history(args.runs / cfg.name):
+        last.update(row)
+    last.pop("step", None)
+    t = cfg.train
+    images = min(state["step"], t.coarse_steps) * t.coarse_batch + max(0, state["step"] - t.coarse_steps) * t.batch
+    run = {"config": Path(args.config).name, "commit": state["commit"] if state["commit"] != "unknown" else trainer.commit_id(), "steps": state["step"],
+           "minutes": state["seconds"] / 60, "device": args.trained_on, "images": images, "onnx_minus_pytorch": agreement}
+    card.write(path.with_suffix(".toml"), card.volumetry(args.version or f"0.1.{state['step']}", sha, run, last, VOLUMETRY_FAILURES))
+    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, step {state['step']}, differences {agreement}")
+
+
+def evaluate_volumetry(args):
+    """The exported network on the real scans with a reference; appended to the run's metrics."""
+    from . import evaluate_volumetry as measure
+    result = measure.table(args.models, args.data, args.cache, args.threads or 2)
+    rows = experiments.history(args.runs / "volumetry")
+    experiments.save(args.runs / "volumetry", rows[-1]["step"] if rows else 0, result)
+    print(json.dumps(result, indent=1, default=float))
+
+
 def measure_time(args):
     """Seconds and memory of one 1 mm head through the exported network, Python preprocessing included."""
     from . import export as onnx_export, nifti

@@ -32,6 +32,14 @@ HORN_CLASS = CLASS_COUNT
 VOLUMETRY_CODES = CLASS_CODES + (5,)
 VOLUMETRY_NAMES = CLASS_NAMES + ("inferior_lateral_ventricle",)
 VOLUMETRY_RIGHT_OF = {**RIGHT_OF, 5: 44}
+def codes_with_sides(left: tuple, right_of: dict) -> tuple:
+    """The order of a card's `codes`: all left and unpaired codes, then the right ones."""
+    return left + tuple(right_of[c] for c in left if c in right_of)
+
+
+VOLUMETRY_ALL = codes_with_sides(VOLUMETRY_CODES, VOLUMETRY_RIGHT_OF)
+VOLUMETRY_ALL_NAMES = tuple(("left_" + n if c in VOLUMETRY_RIGHT_OF else n) for c, n in zip(VOLUMETRY_CODES, VOLUMETRY_NAMES)) + tuple(
+    "right_" + n for c, n in zip(VOLUMETRY_CODES, VOLUMETRY_NAMES) if c in VOLUMETRY_RIGHT_OF)
 # the 16 structures of every Dice table, as classes
 DICE_CLASSES = tuple(i for i, c in enumerate(CLASS_CODES) if c not in (0, 24))
 

@@ -11,6 +11,8 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+EDGE = 16  # channels of the last full-resolution layers: 32 cost more than a third of the whole network
+
 # torch 1.13 cannot normalise bf16 with fp32 weights on a CPU, 2.x can and is faster for it
 MIXED_NORM = int(torch.__version__.split(".")[0]) >= 2
 
@@ -83,12 +85,12 @@ class Trunk(nn.Module):
         self.u1 = nn.Conv3d(w2, w1, 1, bias=False)
         self.f1 = Block(w1, w1)
         self.out4 = nn.Conv3d(w1, outputs, 1)
-        self.u0 = nn.Conv3d(w1, 2 * thin, 1, bias=False)
-        self.t0 = nn.Conv3d(thin, 2 * thin, 1, bias=False)
-        self.n0 = Norm(min(8, 2 * thin), 2 * thin)
-        self.c0 = nn.Conv3d(2 * thin, 2 * thin, 3, padding=1, bias=False)
-        self.n0b = Norm(min(8, 2 * thin), 2 * thin)
-        self.out2 = nn.Conv3d(2 * thin, outputs, 1)
+        self.u0 = nn.Conv3d(w1, EDGE, 1, bias=False)
+        self.t0 = nn.Conv3d(thin, EDGE, 1, bias=False)
+        self.n0 = Norm(8, EDGE)
+        self.c0 = nn.Conv3d(EDGE, EDGE, 3, padding=1, bias=False)
+        self.n0b = Norm(8, EDGE)
+        self.out2 = nn.Conv3d(EDGE, outputs, 1)
 
     def stem(self, image):
         """The thin branch at full resolution."""
