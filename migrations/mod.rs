@@ -53,6 +53,10 @@ impl MigratorTrait for Migrator {
                 name: "m20261126_000032_audit",
                 up: include_str!("m20261126_000032_audit.sql"),
             }),
+            Box::new(SqlStep {
+                name: "m20261126_000050_results",
+                up: include_str!("m20261126_000050_results.sql"),
+            }),
         ]
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! The folders tell the story of a study, in the order data flows:
 //! received (`dicom`), kept (`intake`, `store`), measured (`volume`, `analysis`),
-//! compared (`norms`), ranked (`triage`, `worklist`; what that does to waits: `simulation`), shown (`web`),
-//! told (`alerts`, `outbox`).
+//! compared (`norms`), ranked (`triage`, `worklist`; what that does to waits: `simulation`),
+//! reported (`report`), shown (`web`), told (`alerts`, `outbox`).
 //! The map with its invariants is `docs/ARCHITECTURE.md`.
 //!
 //! Research use; not a medical device.
@@ -19,6 +19,8 @@ pub mod intake;
 pub mod jobs;
 pub mod norms;
 pub mod outbox;
+pub mod report;
+pub mod results;
 pub mod serve;
 pub mod simulation;
 pub mod store;

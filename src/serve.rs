@@ -1,5 +1,6 @@
 //! Puts the parts together and runs them until told to stop.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,9 @@ use crate::dicom::receive;
 use crate::intake::{Intake, IntakeParts};
 use crate::jobs::Worker;
 use crate::norms::Norms;
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, Routes};
+use crate::report::Reporter;
+use crate::results::{ObjectCourier, Results};
 use crate::store::ranks::Ranker;
 use crate::store::{Files, Store};
 use crate::web::{self, Health, WebState};
@@ -138,6 +141,8 @@ impl Server {
             Health::default(),
         );
         let analyst = analyst(&config, &store, &files, &clock, &ranker, &news)?;
+        let reporter = Arc::new(reporter(&config, &analyst));
+        let results = results(&config, &store, &files, &clock, &reporter);
         let state = WebState::new(
             store.clone(),
             news.clone(),
@@ -147,7 +152,9 @@ impl Server {
             ranker.clone(),
             health.clone(),
             alerts.clone(),
-        );
+        )
+        .reporting(reporter.clone())
+        .sending_to(objects_to(&config));
         self.start_outbox(&config, &clock, &alerts, &health)?;
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
@@ -178,6 +185,7 @@ impl Server {
             store: store.clone(),
             clock,
             analyst: Arc::new(analyst),
+            results: Arc::new(results),
             work,
             beat_ms: health.last_worker_beat_ms.clone(),
         };
@@ -191,33 +199,20 @@ impl Server {
         Ok(())
     }
 
-    /// Starts what tells people and systems; without a destination there is nothing to start.
-    fn start_outbox(
+    /// Starts what escalates alerts and listens to pagers; gives who sends them.
+    fn start_alerts(
         &mut self,
         config: &Config,
         clock: &SharedClock,
         alerts: &Arc<Alerts>,
         health: &Health,
-    ) -> Result<(), String> {
-        if alerts.destinations.is_empty() {
-            return Ok(());
-        }
+    ) -> Result<Arc<Announcer>, String> {
         let (store, stop) = (self.store.clone(), self.stop.clone());
         let unreached = health.unreached_alerts.clone();
         let escalation = alerts::escalate(store, alerts.clone(), clock.clone(), unreached, stop);
         let announcer = Arc::new(Announcer::new(alerts.clone(), &config.smtp)?);
         let (store, stop) = (self.store.clone(), self.stop.clone());
         let pagers = alerts::listen_to_pagers(announcer.clone(), store, clock.clone(), stop);
-        let outbox = Outbox {
-            store: self.store.clone(),
-            clock: clock.clone(),
-            destinations: alerts.destinations.iter().map(|d| d.name.clone()).collect(),
-            storm: alerts.storm,
-            courier: announcer,
-            retry: config.outbox.retry_limits(),
-            attempt_timeout: config.outbox.attempt_timeout(),
-            failing: health.failing_destinations.clone(),
-        };
         self.tasks.spawn(async move {
             escalation.await;
             Ok(())
@@ -226,6 +221,44 @@ impl Server {
             pagers.await;
             Ok(())
         });
+        Ok(announcer)
+    }
+
+    /// Starts what tells people and systems; without a destination there is nothing to start.
+    fn start_outbox(
+        &mut self,
+        config: &Config,
+        clock: &SharedClock,
+        alerts: &Arc<Alerts>,
+        health: &Health,
+    ) -> Result<(), String> {
+        let mut routes = Routes::default();
+        let objects = ObjectCourier {
+            store: self.store.clone(),
+            root: config.listen.data.clone(),
+            destinations: config.dicom.destinations.clone(),
+            ae_title: config.dicom.ae_title.clone(),
+        };
+        let names = config.dicom.destinations.iter().map(|d| d.name.clone());
+        routes.add(names.collect(), Arc::new(objects));
+        if !alerts.destinations.is_empty() {
+            let names = alerts.destinations.iter().map(|d| d.name.clone()).collect();
+            let announcer = self.start_alerts(config, clock, alerts, health)?;
+            routes.add(names, announcer);
+        }
+        if routes.destinations().is_empty() {
+            return Ok(());
+        }
+        let outbox = Outbox {
+            store: self.store.clone(),
+            clock: clock.clone(),
+            destinations: routes.destinations(),
+            storm: alerts.storm,
+            courier: Arc::new(routes),
+            retry: config.outbox.retry_limits(),
+            attempt_timeout: config.outbox.attempt_timeout(),
+            failing: health.failing_destinations.clone(),
+        };
         let stop = self.stop.clone();
         self.tasks
             .spawn(async move { outbox.run(stop).await.map_err(database) });
@@ -283,6 +316,39 @@ fn analyst(
         },
         attempts: config.analysis.attempts_max,
     })
+}
+
+/// Where each destination of DICOM objects is, for people.
+fn objects_to(config: &Config) -> BTreeMap<String, String> {
+    let all = config.dicom.destinations.iter();
+    all.map(|d| (d.name.clone(), d.reached())).collect()
+}
+
+fn results(
+    config: &Config,
+    store: &Store,
+    files: &Files,
+    clock: &SharedClock,
+    reporter: &Arc<Reporter>,
+) -> Results {
+    Results {
+        store: store.clone(),
+        files: files.clone(),
+        clock: clock.clone(),
+        reporter: reporter.clone(),
+        destinations: config.dicom.destinations.clone(),
+        ae_title: config.dicom.ae_title.clone(),
+    }
+}
+
+fn reporter(config: &Config, analyst: &Analyst) -> Reporter {
+    let engine = &analyst.engine;
+    Reporter {
+        settings: config.report.clone(),
+        norms: analyst.norms.clone(),
+        time_zone: config.web.time_zone,
+        screening: engine.norms.clone().map(|n| (engine.card.label(), n)),
+    }
 }
 
 /// The same after a restart, so that what the earlier process had claimed is free at once.

@@ -23,6 +23,8 @@ mod keys;
 mod notify;
 #[path = "browser/pages.rs"]
 mod pages;
+#[path = "browser/report.rs"]
+mod report;
 #[path = "web/site.rs"]
 mod site;
 

@@ -22,6 +22,8 @@ mod quality;
 mod ranking;
 #[path = "web/reading.rs"]
 mod reading;
+#[path = "web/report.rs"]
+mod report;
 #[path = "web/roles.rs"]
 mod roles;
 #[path = "web/site.rs"]

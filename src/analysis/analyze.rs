@@ -257,7 +257,7 @@ fn volumes_csv(result: &ScreeningResult) -> String {
         let _ = writeln!(
             csv,
             "{},{},{:.1},{:.4},{},{}",
-            v.structure,
+            quoted(&v.structure),
             v.label.map(|l| l.to_string()).unwrap_or_default(),
             v.volume_mm3,
             100.0 * v.volume_mm3 / intracranial,
@@ -266,6 +266,15 @@ fn volumes_csv(result: &ScreeningResult) -> String {
         );
     }
     csv
+}
+
+/// A text with a comma in it, as CSV has it (RFC 4180).
+fn quoted(text: &str) -> String {
+    if text.contains([',', '"']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text.to_owned()
+    }
 }
 
 fn report(engine: &Engine, result: &ScreeningResult, notes: &[String]) -> serde_json::Value {

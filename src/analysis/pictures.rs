@@ -19,6 +19,41 @@ const OUTLINE_FROM: f32 = 0.5;
 /// Orange that stays visible on grey in the dark and for colour-blind readers.
 const TINT: [u8; 3] = [255, 140, 0];
 
+/// Structures that are outlined together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outline {
+    /// Stable name.
+    pub name: &'static str,
+    /// Colour of the line.
+    pub rgb: [u8; 3],
+    /// FreeSurfer codes.
+    pub codes: &'static [i64],
+}
+
+/// What is outlined, lowest first.
+pub const OUTLINES: [Outline; 4] = [
+    Outline {
+        name: "deep grey",
+        rgb: [150, 205, 90],
+        codes: &[10, 11, 12, 13, 26, 49, 50, 51, 52, 58],
+    },
+    Outline {
+        name: "ventricles",
+        rgb: [70, 190, 250],
+        codes: &[4, 5, 14, 15, 43, 44],
+    },
+    Outline {
+        name: "hippocampus",
+        rgb: [245, 110, 190],
+        codes: &[17, 18, 53, 54],
+    },
+    Outline {
+        name: "lesions",
+        rgb: [255, 80, 60],
+        codes: &[77],
+    },
+];
+
 /// A plane: how many pixels, and where each lies in RAS mm.
 struct Plane {
     width: usize,
@@ -47,8 +82,10 @@ const fn plane(name: usize, extent: [usize; 3]) -> Plane {
     }
 }
 
-/// Draws `PLANE.png` and `PLANE_overlay.png` (same size, transparent where nothing differs)
-/// through `focus_mm`, or through the middle of the brain, and gives the planes drawn.
+/// Draws `PLANE.png`, `PLANE_outline.png` (structures, [`OUTLINES`]) and `PLANE_overlay.png` (the
+/// abnormality map), of the same size and transparent where there is nothing to show,
+/// through `focus_mm`, or through the middle of the brain, and gives the planes drawn. Where there
+/// is a focus, `PLANE_middle.png` and `PLANE_middle_outline.png` go through the middle as well.
 ///
 /// # Errors
 /// When a file cannot be written.
@@ -56,6 +93,7 @@ pub fn draw(
     folder: &Path,
     volume: &Volume,
     screened: &Screened,
+    codes: &[i64],
     focus_mm: Option<[f64; 3]>,
 ) -> io::Result<Vec<String>> {
     std::fs::create_dir_all(folder)?;
@@ -64,32 +102,38 @@ pub fn draw(
     #[expect(clippy::cast_precision_loss, reason = "grid indices")]
     let last = screened.dims.map(|n| (n - 1) as f64);
     let high = apply(&screened.affine, last);
-    let map = Field::of_map(screened);
+    let map = Field::of(screened, &screened.abnormality);
+    let masks = OUTLINES.map(|outline| mask(screened, codes, outline.codes));
     let image = Field::of_volume(volume);
     let mut drawn = Vec::new();
+    let mut views = vec![("", focus)];
+    if focus_mm.is_some() {
+        views.push(("_middle", middle(screened)));
+    }
     for (i, name) in PLANES.iter().enumerate() {
         let plane = plane(i, extent_mm);
-        let grey = sample(&plane, high, focus, &image);
-        write(
-            folder,
-            &format!("{name}.png"),
-            &plane,
-            png::ColorType::Grayscale,
-            &greys(&grey),
-        )?;
+        for (view, focus) in &views {
+            let grey = sample(&plane, high, *focus, &image);
+            let file = format!("{name}{view}.png");
+            write(
+                folder,
+                &file,
+                &plane,
+                png::ColorType::Grayscale,
+                &greys(&grey),
+            )?;
+            let lines = outlines(&plane, high, *focus, screened, &masks);
+            let file = format!("{name}{view}_outline.png");
+            write(folder, &file, &plane, png::ColorType::Rgba, &lines)?;
+        }
         // Without a region that counts the map is not shown: it marks some healthy tissue too.
         let tint = match focus_mm {
             Some(_) => sample(&plane, high, focus, &map),
             None => vec![0.0; plane.width * plane.height],
         };
         let layer = overlay(&tint, plane.width);
-        write(
-            folder,
-            &format!("{name}_overlay.png"),
-            &plane,
-            png::ColorType::Rgba,
-            &layer,
-        )?;
+        let file = format!("{name}_overlay.png");
+        write(folder, &file, &plane, png::ColorType::Rgba, &layer)?;
         drawn.push((*name).to_owned());
     }
     Ok(drawn)
@@ -139,10 +183,11 @@ impl<'a> Field<'a> {
         }
     }
 
-    fn of_map(screened: &'a Screened) -> Self {
+    /// Something on the network's grid.
+    fn of(screened: &Screened, data: &'a [f32]) -> Self {
         let [_, y, z] = screened.dims;
         Self {
-            data: &screened.abnormality,
+            data,
             dims: screened.dims,
             strides: [y * z, z, 1],
             to_index: inverse(&screened.affine),
@@ -219,15 +264,55 @@ fn greys(values: &[f32]) -> Vec<u8> {
         .collect()
 }
 
-fn overlay(values: &[f32], width: usize) -> Vec<u8> {
+/// 1 where the network saw one of the codes.
+fn mask(screened: &Screened, codes: &[i64], wanted: &[i64]) -> Vec<f32> {
+    let inside: Vec<bool> = codes.iter().map(|code| wanted.contains(code)).collect();
+    let of = |label: &u8| inside.get(usize::from(*label)) == Some(&true);
+    screened
+        .labels
+        .iter()
+        .map(|label| f32::from(u8::from(of(label))))
+        .collect()
+}
+
+/// The rims of the masks, interpolated, so that they are smoother than the network's voxels.
+fn outlines(
+    plane: &Plane,
+    high: [f64; 3],
+    focus: [f64; 3],
+    screened: &Screened,
+    masks: &[Vec<f32>; OUTLINES.len()],
+) -> Vec<u8> {
+    let mut rgba = vec![0; plane.width * plane.height * 4];
+    for (mask, outline) in masks.iter().zip(OUTLINES) {
+        if mask.iter().all(|m| *m == 0.0) {
+            continue;
+        }
+        let values = sample(plane, high, focus, &Field::of(screened, mask));
+        for at in 0..values.len() {
+            if on_rim(&values, at, plane.width) {
+                let [r, g, b] = outline.rgb;
+                rgba[at * 4..at * 4 + 4].copy_from_slice(&[r, g, b, 255]);
+            }
+        }
+    }
+    rgba
+}
+
+/// A pixel inside whose neighbour is outside.
+fn on_rim(values: &[f32], at: usize, width: usize) -> bool {
     let over = |at: usize| values.get(at).is_some_and(|v| *v >= OUTLINE_FROM);
+    over(at)
+        && !(over(at + 1)
+            && over(at.wrapping_sub(1))
+            && over(at + width)
+            && over(at.wrapping_sub(width)))
+}
+
+fn overlay(values: &[f32], width: usize) -> Vec<u8> {
     let mut rgba = Vec::with_capacity(values.len() * 4);
     for (at, value) in values.iter().enumerate() {
-        let rim = over(at)
-            && !(over(at + 1)
-                && over(at.wrapping_sub(1))
-                && over(at + width)
-                && over(at.wrapping_sub(width)));
+        let rim = on_rim(values, at, width);
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,

@@ -249,7 +249,13 @@ impl Analyst {
                 let started = Instant::now();
                 let (screened, result) = found.as_mut();
                 let focus = result.focus_mm;
-                match draw(&folder, &decoded.volume, screened, focus) {
+                match draw(
+                    &folder,
+                    &decoded.volume,
+                    screened,
+                    &engine.card.codes,
+                    focus,
+                ) {
                     Ok(planes) => result.pictures = planes,
                     Err(e) => warn!(error = %e, "could not draw pictures"),
                 }
@@ -428,6 +434,7 @@ fn not_analysed_row(series_uid: String, reason: String, engine: &Engine) -> Scre
         model: engine.card.label(),
         provider: engine.provider.into(),
         result: ScreeningResult::default(),
+        created_at: 0,
     }
 }
 

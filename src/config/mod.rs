@@ -15,6 +15,7 @@ use crate::analysis::EngineSettings;
 use crate::dicom::receive::ReceiveSettings;
 use crate::intake::IntakeSettings;
 use crate::outbox::OutboxSettings;
+use crate::report::ReportSettings;
 use crate::triage::TriageSettings;
 use crate::web::WebSettings;
 use crate::worklist::WorklistSettings;
@@ -50,6 +51,8 @@ pub struct Config {
     pub smtp: SmtpSettings,
     /// Deliveries.
     pub outbox: OutboxSettings,
+    /// Reports.
+    pub report: ReportSettings,
 }
 
 /// The site.

@@ -4,12 +4,15 @@
 //! an [`header::ObjectHeader`] and a file on disk ([`receive::ReceivedObject`]).
 
 pub mod charset;
+pub mod conformance;
 pub mod decode;
 pub mod extract;
 pub mod file;
 pub mod guard;
 pub mod header;
+pub mod objects;
 pub mod receive;
+pub mod send;
 pub mod walk;
 
 /// Names this software in file meta information and associations (PS3.7 D.3.3.2).

@@ -10,8 +10,9 @@ use tracing::{error, info, warn};
 
 use crate::analysis::Analyst;
 use crate::clock::SharedClock;
+use crate::results::Results;
 use crate::store::Store;
-use crate::store::jobs::Job;
+use crate::store::jobs::{Job, RESULTS};
 
 /// How long a worker may be silent before its job is given to another.
 const LEASE_MS: i64 = 120_000;
@@ -30,6 +31,8 @@ pub struct Worker {
     pub clock: SharedClock,
     /// Who does the work.
     pub analyst: Arc<Analyst>,
+    /// Who makes and hands over results.
+    pub results: Arc<Results>,
     /// Rung when there is a new job.
     pub work: Arc<Notify>,
     /// When the worker was last alive: shown as a banner when it stops.
@@ -75,7 +78,12 @@ impl Worker {
     }
 
     async fn work_on(&self, job: &Job) {
-        let done = self.analyst.screen_study(job.study_id);
+        let done = async {
+            match job.kind.as_str() {
+                RESULTS => self.results.make(job.study_id).await,
+                _ => self.analyst.screen_study(job.study_id).await,
+            }
+        };
         tokio::pin!(done);
         let outcome = loop {
             tokio::select! {
@@ -107,7 +115,10 @@ impl Worker {
         );
         if job.attempts >= self.analyst.attempts_max() {
             info!(job.id, study.id = job.study_id, "given up");
-            self.analyst.give_up(job.study_id, why).await?;
+            // The analysis stands, whatever becomes of its objects.
+            if job.kind != RESULTS {
+                self.analyst.give_up(job.study_id, why).await?;
+            }
             return self.store.finish_job(job).await;
         }
         let wait = RETRY_MS << job.attempts.clamp(0, 10);

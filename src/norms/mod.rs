@@ -207,6 +207,43 @@ impl Norms {
         })
     }
 
+    /// The volume, mm3, at which a healthy person of this age, sex and head size has this z: the
+    /// inverse of [`Norms::compare`]. `None` for a structure that the table does not know, or a head of no size.
+    #[must_use]
+    pub fn volume_at(
+        &self,
+        structure: &str,
+        age_years: f64,
+        sex: Sex,
+        tiv_mm3: f64,
+        correction: Correction,
+        z: f64,
+    ) -> Option<f64> {
+        let table = self.structures.get(structure)?;
+        if !(tiv_mm3.is_finite() && tiv_mm3 > 0.0) {
+            return None;
+        }
+        let (p50, tiv_p50) = match sex {
+            Sex::F => (&table.p50_f, &self.tiv_p50.f),
+            Sex::M => (&table.p50_m, &self.tiv_p50.m),
+        };
+        let head_size = tiv_mm3.ln() - self.at_age(age_years, tiv_p50, f64::ln);
+        let spread = Residual {
+            r: 0.0,
+            sigma: self.at_age(age_years, &table.sigma, |s| s),
+            site_sd: table.site_sd,
+        };
+        let spread = correction
+            .local_scans
+            .map_or(spread.sigma, |n| spread.spread(n));
+        let ln_volume = self.at_age(age_years, p50, f64::ln)
+            + table.beta.unwrap_or(0.0) * head_size
+            + correction.offset
+            + correction.delta
+            + z * spread.max(correction.sd_at_least);
+        Some(ln_volume.exp())
+    }
+
     fn at_age(&self, age: f64, column: &[f64], scale: impl Fn(f64) -> f64) -> f64 {
         let last = self.ages.len() - 1;
         let age = age.clamp(self.ages[0], self.ages[last]);
@@ -331,6 +368,36 @@ mod tests {
                 Correction::default()
             )
             .is_err()
+        );
+    }
+
+    #[test]
+    fn a_volume_at_a_z_has_that_z() {
+        let correction = Correction {
+            offset: 0.28,
+            delta: -0.03,
+            local_scans: Some(4),
+            sd_at_least: 0.08,
+        };
+        for z in [-2.0, 0.0, 1.5] {
+            let volume = norms()
+                .volume_at("total hippocampus", 61.5, Sex::M, 1.6e6, correction, z)
+                .unwrap();
+            let back = norms()
+                .compare(
+                    "total hippocampus",
+                    Some(61.5),
+                    Some(Sex::M),
+                    volume,
+                    1.6e6,
+                    correction,
+                )
+                .unwrap();
+            assert!((back.z - z).abs() < 1e-9, "{z} {back:?}");
+        }
+        assert_eq!(
+            norms().volume_at("nose", 50.0, Sex::F, 1.5e6, correction, 0.0),
+            None
         );
     }
 

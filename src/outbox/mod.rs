@@ -6,8 +6,10 @@
 
 pub mod http;
 pub mod machine;
+mod routes;
 mod settings;
 
+pub use routes::Routes;
 pub use settings::OutboxSettings;
 
 use std::sync::Arc;

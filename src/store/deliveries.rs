@@ -67,6 +67,8 @@ pub struct DeliveryRow {
     pub acknowledged_at: Option<UnixMillis>,
     /// Who did.
     pub acknowledged_by: Option<String>,
+    /// seg, sr, pdf or sc, where it carries one of our objects.
+    pub object_kind: Option<String>,
 }
 
 impl DeliveryRow {
@@ -97,8 +99,12 @@ const ROWS: &str = "SELECT d.id, d.destination, d.kind, d.state, d.attempts, d.d
      COALESCE(a.taken_at, a.acknowledged_at) AS acknowledged_at, \
      CASE WHEN a.taken_at IS NULL THEN a.acknowledged_by \
       ELSE a.taken_by || ' (claimed the study)' END AS acknowledged_by, \
-     (SELECT COUNT(*) FROM delivery c WHERE c.carried_by = d.id) AS carries \
-     FROM delivery d LEFT JOIN alert a ON a.id = d.alert_id LEFT JOIN study s ON s.id = a.study_id";
+     (SELECT COUNT(*) FROM delivery c WHERE c.carried_by = d.id) AS carries, \
+     ro.kind AS object_kind \
+     FROM delivery d LEFT JOIN alert a ON a.id = d.alert_id \
+     LEFT JOIN object_delivery od ON od.delivery_id = d.id \
+     LEFT JOIN result_object ro ON ro.id = od.object_id \
+     LEFT JOIN study s ON s.id = COALESCE(a.study_id, ro.study_id)";
 
 impl Store {
     /// All destinations that were ever served, in the order of their names.
@@ -157,6 +163,7 @@ impl Store {
                 band: row.band(),
                 destination: row.destination,
                 kind: row.kind,
+                object: row.object_kind,
                 state: row.state,
                 attempts: row.attempts,
                 said: row.said,

@@ -5,6 +5,7 @@
 //! objects/STUDY/SERIES/SOP.dcm           what was acknowledged
 //! quarantine/                            what was kept aside, with its reason in the database
 //! pictures/STUDY/SERIES/PLANE.png        what the study page shows
+//! results/STUDY/SOP.dcm                  our own objects, for the PACS
 //! ```
 
 use std::io;
@@ -83,6 +84,27 @@ impl Files {
     pub fn picture_folder(&self, study_uid: &str, series_uid: &str) -> Option<PathBuf> {
         let safe = is_uid(study_uid) && is_uid(series_uid);
         safe.then(|| self.pictures().join(study_uid).join(series_uid))
+    }
+
+    /// Keeps a finished object of ours durably; gives its path relative to the data folder.
+    ///
+    /// # Errors
+    /// When it cannot be written, or the names are no UIDs.
+    pub fn save_result(&self, study_uid: &str, sop_uid: &str, bytes: &[u8]) -> io::Result<String> {
+        if !is_uid(study_uid) || !is_uid(sop_uid) {
+            return Err(io::Error::from(io::ErrorKind::InvalidInput));
+        }
+        let path = format!("results/{study_uid}/{sop_uid}.dcm");
+        let unfinished = self.spool().join(format!("{sop_uid}.result"));
+        let mut file = std::fs::File::create(&unfinished)?;
+        io::Write::write_all(&mut file, bytes)?;
+        file.sync_all()?;
+        let target = self.root.join(&path);
+        move_into_place(&unfinished, &target)?;
+        if let Some(folder) = target.parent() {
+            sync_folder(folder)?;
+        }
+        Ok(path)
     }
 
     /// Removes what an earlier process left half received: it was never acknowledged.

@@ -13,6 +13,9 @@ use super::{Store, StoreError};
 /// Screening of a study's series.
 pub const SCREEN: &str = "screen";
 
+/// Making a study's results and handing them to the outbox.
+pub const RESULTS: &str = "results";
+
 /// A claimed job.
 #[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
 pub struct Job {

@@ -17,11 +17,13 @@ pub mod jobs;
 pub mod messages;
 #[path = "../../migrations/mod.rs"]
 pub mod migrations;
+pub mod objects;
 pub mod orders;
 pub mod outbox;
 pub mod overview;
 pub mod ranks;
 pub mod reading;
+pub mod report;
 pub mod results;
 pub mod settings;
 pub mod shown;

@@ -99,7 +99,7 @@ pub(super) async fn enqueue(
     Ok(())
 }
 
-fn fresh_key() -> Result<String, StoreError> {
+pub(super) fn fresh_key() -> Result<String, StoreError> {
     use std::fmt::Write as _;
     let mut bytes = [0; KEY_BYTES];
     getrandom::fill(&mut bytes)

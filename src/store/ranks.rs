@@ -9,7 +9,7 @@ use sea_orm::{
 
 use super::alerts::{self, Risen};
 use super::entity::study;
-use super::{Store, StoreError, settings};
+use super::{Store, StoreError, jobs, settings};
 use crate::alerts::policy::{Facts, Policy};
 use crate::triage::{Band, Evidence, OrderPriority, TriageSettings, rank};
 
@@ -93,6 +93,22 @@ pub struct Standing {
     pub screened_at: Option<i64>,
 }
 
+impl Standing {
+    /// Analysis is settled, and came to something else than it had: results are made of it. What
+    /// changes with the order alone is no result.
+    fn has_news_since(&self, before: &Self) -> bool {
+        let measured = |standing: &Self| Evidence {
+            order: OrderPriority::default(),
+            ..standing.evidence.clone()
+        };
+        let settled = self.state == "screened" && self.volumetry != "pending";
+        settled
+            && (self.state != before.state
+                || self.volumetry != before.volumetry
+                || measured(self) != measured(before))
+    }
+}
+
 impl Store {
     /// Applies `change` to a study and re-ranks it. Other studies do not move.
     ///
@@ -112,8 +128,12 @@ impl Store {
             .one(&tx)
             .await?;
         if let Some(study) = found {
-            let mut standing = standing(&study);
+            let before = standing(&study);
+            let mut standing = before.clone();
             change(&mut standing);
+            if standing.has_news_since(&before) {
+                jobs::enqueue(&tx, jobs::RESULTS, study_id, now_ms).await?;
+            }
             update(&tx, study, standing, &rules, ranker, now_ms).await?;
         }
         tx.commit().await

@@ -54,6 +54,8 @@ pub struct ScreeningRow {
     pub provider: String,
     /// The result.
     pub result: ScreeningResult,
+    /// When it was made.
+    pub created_at: i64,
 }
 
 impl Store {
@@ -77,6 +79,7 @@ impl Store {
                 model: r.model,
                 provider: r.provider,
                 result: serde_json::from_str(&r.result_json).unwrap_or_default(),
+                created_at: r.created_at,
             })
             .collect())
     }

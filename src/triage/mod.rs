@@ -8,10 +8,12 @@
 //! ```
 
 mod evidence;
+mod minutes;
 mod ranking;
 mod settings;
 
 pub use evidence::{Evidence, Finding, OrderPriority, Screening};
+pub use minutes::whole_minutes;
 pub use ranking::{Band, Ranking, Reason, ai_minutes, rank};
 pub use settings::TriageSettings;
 

@@ -76,7 +76,7 @@ pub(super) async fn page(
         frame: Frame::new("Deliveries", "deliveries", &visitor, &state),
         csrf: visitor.csrf.clone(),
         may_steer: visitor.user.role == Role::Admin,
-        on: !state.alerts.destinations.is_empty(),
+        on: !state.alerts.destinations.is_empty() || !state.objects_to.is_empty(),
         destinations: destinations
             .into_iter()
             .map(|d| destination(d, &state))
@@ -90,6 +90,7 @@ fn destination(d: DestinationHealth, state: &WebState) -> Destination {
     let (now_ms, zone) = (state.clock.now_ms(), state.settings.time_zone);
     let at = |ms| words::clock_time(ms, now_ms, zone);
     let settings = state.alerts.destinations.iter().find(|s| s.name == d.name);
+    let objects_to = state.objects_to.get(&d.name);
     let fails = d.fails();
     let last = d.delivered_at.map(at);
     let health = match (fails || d.failures > 0, last, &d.last_error) {
@@ -102,11 +103,12 @@ fn destination(d: DestinationHealth, state: &WebState) -> Destination {
         (_, None, _) => "Nothing sent yet".to_owned(),
     };
     Destination {
-        reached: settings.map_or_else(
-            || "not in the settings any more".to_owned(),
-            |s| format!("{} to {}", s.channel.as_str(), s.to),
-        ),
-        known: settings.is_some(),
+        reached: match (settings, objects_to) {
+            (Some(s), _) => format!("{} to {}", s.channel.as_str(), s.to),
+            (None, Some(to)) => format!("DICOM to {to}"),
+            (None, None) => "not in the settings any more".to_owned(),
+        },
+        known: settings.is_some() || objects_to.is_some(),
         paused: d.paused_at.map(|ms| {
             let by = d.paused_by.as_deref().unwrap_or("someone");
             format!("since {} by {by}", at(ms))
@@ -126,6 +128,10 @@ pub(super) fn delivery(row: DeliveryRow, state: &WebState) -> Delivery {
         (Some(band), Some(uid), 0) => format!("{}, {}", words::band(band), short_code(uid)),
         (Some(band), Some(uid), n) => {
             format!("{}, {} and {n} more", words::band(band), short_code(uid))
+        }
+        (None, Some(uid), _) => {
+            let object = row.object_kind.as_deref().unwrap_or_default();
+            format!("{}, {}", words::object(object), short_code(uid))
         }
         _ => "Test message".to_owned(),
     };

@@ -22,6 +22,7 @@ mod quality;
 mod ranking;
 mod reading;
 mod reading_api;
+mod report;
 mod routes;
 mod settings;
 mod shown;
@@ -32,6 +33,7 @@ mod view;
 mod words;
 mod worklist;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -49,6 +51,7 @@ pub use settings::WebSettings;
 
 use crate::alerts::Alerts;
 use crate::clock::{SharedClock, UnixMillis};
+use crate::report::Reporter;
 use crate::store::Store;
 use crate::store::filters::Choices;
 use crate::store::ranks::Ranker;
@@ -84,6 +87,10 @@ pub struct WebState {
     pub health: Health,
     /// Who is told of what, and how links are checked.
     pub alerts: Arc<Alerts>,
+    /// What makes reports; none where there are none.
+    pub reporter: Option<Arc<Reporter>>,
+    /// Destinations of DICOM objects, by name: where each is.
+    pub objects_to: Arc<BTreeMap<String, String>>,
     throttle: Arc<Throttle>,
     listeners: Arc<Semaphore>,
     /// Where pages say what they showed.
@@ -127,6 +134,8 @@ impl WebState {
             ranker,
             health,
             alerts,
+            reporter: None,
+            objects_to: Arc::default(),
         }
     }
 
@@ -136,6 +145,20 @@ impl WebState {
             let detail = "Somebody else is trying numbers just now. Reload in a few seconds.";
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail).retry_after(2)
         })
+    }
+
+    /// Reports are made with this.
+    #[must_use]
+    pub fn reporting(mut self, reporter: Arc<Reporter>) -> Self {
+        self.reporter = Some(reporter);
+        self
+    }
+
+    /// Results go to these destinations of DICOM objects.
+    #[must_use]
+    pub fn sending_to(mut self, destinations: BTreeMap<String, String>) -> Self {
+        self.objects_to = Arc::new(destinations);
+        self
     }
 
     /// A reader who does something now.

@@ -5,7 +5,7 @@ use actix_web::{Route, web};
 
 use super::{
     acknowledge, api, assets, budget, deliveries, filters, intake, live, login, messages, probes,
-    quality, ranking, reading, reading_api, shown, simulate, study, worklist,
+    quality, ranking, reading, reading_api, report, shown, simulate, study, worklist,
 };
 use crate::store::accounts::Role;
 
@@ -67,6 +67,14 @@ static RULES: &[Rule] = &[
         "/studies/{study_uid}/series/{series_uid}/{picture}.png",
         Access::Page(READING),
         || web::get().to(study::picture),
+    ),
+    get("/studies/{study_uid}/report", Access::Page(READING), || {
+        web::get().to(report::page)
+    }),
+    get(
+        "/studies/{study_uid}/report.pdf",
+        Access::Page(READING),
+        || web::get().to(report::pdf),
     ),
     post("/worklist/next", Access::Page(WORKING), || {
         web::post().to(reading::next_case)

@@ -30,10 +30,19 @@ const Z_SHOWN_MAX: f64 = 3.5;
 /// Width of the scale in its own units.
 const SCALE_WIDTH: f64 = 120.0;
 /// Planes that may be asked for, with what lies over them.
-const PICTURES: [&str; 6] = [
+const PICTURES: [&str; 15] = [
     "axial",
     "coronal",
     "sagittal",
+    "axial_outline",
+    "coronal_outline",
+    "sagittal_outline",
+    "axial_middle",
+    "coronal_middle",
+    "sagittal_middle",
+    "axial_middle_outline",
+    "coronal_middle_outline",
+    "sagittal_middle_outline",
     "axial_overlay",
     "coronal_overlay",
     "sagittal_overlay",

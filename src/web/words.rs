@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 
 use crate::clock::UnixMillis;
+pub(super) use crate::triage::whole_minutes;
 use crate::triage::{Band, Reason};
 pub(super) use crate::worklist::waiting;
 use crate::worklist::{ReadingEvent, WorklistItem};
@@ -199,28 +200,6 @@ pub(super) fn signed(minutes: f64) -> String {
     format!("{minutes:+.1}").replace('-', "\u{2212}")
 }
 
-/// Whole minutes that add up to the rounded sum (largest remainder).
-pub(super) fn whole_minutes(minutes: &[f64]) -> Vec<i64> {
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "minutes are bounded by the caps"
-    )]
-    let floor = |x: f64| x.floor() as i64;
-    let total = floor(minutes.iter().sum::<f64>() + 0.5);
-    let mut whole: Vec<i64> = minutes.iter().map(|m| floor(*m)).collect();
-    let mut by_rest: Vec<usize> = (0..minutes.len()).collect();
-    by_rest.sort_by(|a, b| minutes[*b].fract().total_cmp(&minutes[*a].fract()));
-    let mut missing = total - whole.iter().sum::<i64>();
-    for i in by_rest {
-        if missing <= 0 {
-            break;
-        }
-        whole[i] += 1;
-        missing -= 1;
-    }
-    whole
-}
-
 /// "ranked as if it had arrived 94 min earlier: +58 screening, +36 lateral ventricles ...".
 ///
 /// A STAT order is said in words: its week of head start would hide the rest.
@@ -267,6 +246,17 @@ fn short(reason: &Reason) -> &str {
         "not_analysed" => "as an average study (not analysed)",
         "not_screened" => "as an average study (not screened yet)",
         _ => &reason.text,
+    }
+}
+
+/// What one of our DICOM objects is.
+pub(super) fn object(kind: &str) -> &str {
+    match kind {
+        "seg" => "Segmentation",
+        "sr" => "Measurement report",
+        "pdf" => "PDF report",
+        "sc" => "Key image",
+        other => other,
     }
 }
 
@@ -405,13 +395,6 @@ mod tests {
             vec![reason("order_asap", "ordered ASAP", 120.0)],
             "ranked as if it had arrived 120 min earlier: +120 ordered ASAP",
         );
-    }
-
-    #[test]
-    fn whole_minutes_add_up() {
-        assert_eq!(whole_minutes(&[1.4, 1.4, 1.4]), vec![2, 1, 1]);
-        assert_eq!(whole_minutes(&[0.5]), vec![1]);
-        assert_eq!(whole_minutes(&[]), Vec::<i64>::new());
     }
 
     #[test]

@@ -139,8 +139,10 @@ pub struct StudyDetail {
 pub struct DeliveryDetail {
     /// Key.
     pub id: i64,
-    /// alert.
+    /// alert or object.
     pub kind: String,
+    /// seg, sr, pdf or sc, where it carries one of our objects.
+    pub object: Option<String>,
     /// To whom, by its name in the settings.
     pub destination: String,
     /// The band that the study rose to.

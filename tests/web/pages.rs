@@ -58,6 +58,7 @@ async fn text_from_the_wire_stays_text() {
     }
     let mut paths = vec!["/worklist".to_owned(), "/intake".to_owned()];
     paths.extend((1..4).map(|n| format!("/studies/{}", uid(n))));
+    paths.extend((1..4).map(|n| format!("/studies/{}/report", uid(n))));
     paths.push("/worklist?q=%22%3E%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E".to_owned());
     for path in paths {
         let page = site.page(&reader, &path).await;

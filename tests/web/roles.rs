@@ -29,6 +29,16 @@ const EXPECTED: &[(&str, &str, &str)] = &[
         "/studies/{study_uid}/series/{series_uid}/{picture}.png",
         "page: reader admin auditor",
     ),
+    (
+        "GET",
+        "/studies/{study_uid}/report",
+        "page: reader admin auditor",
+    ),
+    (
+        "GET",
+        "/studies/{study_uid}/report.pdf",
+        "page: reader admin auditor",
+    ),
     ("POST", "/worklist/next", "page: reader admin"),
     ("POST", "/worklist/filters", "page: reader admin auditor"),
     (

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use firstread::alerts::{AlertSettings, Alerts, ChannelKind, DestinationSettings, StepSettings};
 use firstread::clock::{Clock, ManualClock};
+use firstread::norms::Norms;
+use firstread::report::{ReportSettings, Reporter};
 use firstread::store::Store;
 use firstread::store::accounts::Role;
 use firstread::store::entity::{instance, quarantine, screening, series, study};
@@ -28,6 +30,8 @@ pub const NOON_MS: i64 = 1_795_435_200_000;
 pub const PASSWORD: &str = "a long test password";
 /// When a claim ends by itself, by default.
 pub const CLAIM_IDLE_MS: i64 = 30 * 60_000;
+/// The network that screened them.
+const MODEL: &str = "screening 0.0.1";
 /// Root of the UIDs of test studies.
 pub const UID: &str = "1.2.826.0.1.3680043.10.1";
 
@@ -100,7 +104,8 @@ impl Site {
             ranker.clone(),
             health.clone(),
             alerts.clone(),
-        );
+        )
+        .reporting(Arc::new(reporter()));
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();
@@ -240,7 +245,7 @@ impl Site {
             input: Set("input".into()),
             outcome: Set("screened".into()),
             partial_volume: Set(false),
-            model: Set("screening 0.0.1".into()),
+            model: Set(MODEL.into()),
             provider: Set("cpu".into()),
             result_json: Set("{}".into()),
             created_at: Set(NOON_MS),
@@ -344,6 +349,18 @@ pub fn of_settings(settings: &AlertSettings, data: &Path) -> Alerts {
     settings.check().unwrap();
     let policy = settings.policy(chrono_tz::UTC, CLAIM_IDLE_MS);
     Alerts::new(settings, policy, "North", data).unwrap()
+}
+
+fn reporter() -> Reporter {
+    let offsets = "model_sha256 = \"00\"\nscans = 12\n[structures]\n\
+                   \"total hippocampus\" = { offset = 0.28, sd = 0.09 }\n\
+                   \"total intracranial\" = { offset = 0.07, sd = 0.06 }\n";
+    Reporter {
+        settings: ReportSettings::default(),
+        norms: Arc::new(Norms::parse(firstread::serve::NORM_TABLE).unwrap()),
+        time_zone: chrono_tz::Tz::UTC,
+        screening: Some((MODEL.into(), toml::from_str(offsets).unwrap())),
+    }
 }
 
 pub fn uid(n: u32) -> String {

@@ -23,6 +23,18 @@ pub(super) struct FileSlices {
     pub images_in_acquisition: Option<i64>,
 }
 
+/// Where each frame of an object lies; its pixels need not be read.
+///
+/// # Errors
+/// As [`slices_of`].
+pub(in crate::dicom) fn geometries(
+    object: &DefaultDicomObject,
+) -> Result<Vec<SliceGeometry>, DecodeError> {
+    let image = ImageShape::of(object)?;
+    let places = frame_places(object, image.frames)?;
+    places.iter().map(|place| geometry(&image, place)).collect()
+}
+
 /// Counts decoded samples over all threads.
 #[derive(Debug)]
 pub(super) struct Budget {

@@ -13,6 +13,7 @@ mod parent;
 mod pixels;
 mod protocol;
 
+pub(super) use frames::geometries;
 pub use parent::{decode_series, decode_series_with};
 pub use protocol::{DecodeLimits, DecodeReport, Decoded};
 

@@ -105,7 +105,7 @@ impl Request {
 }
 
 /// Element number, value and what is behind it.
-fn split_element(bytes: &[u8]) -> Result<(u16, &[u8], &[u8]), BadCommand> {
+pub(in crate::dicom) fn split_element(bytes: &[u8]) -> Result<(u16, &[u8], &[u8]), BadCommand> {
     let (header, rest) = bytes.split_first_chunk::<8>().ok_or(BadCommand::CutShort)?;
     let [g0, g1, e0, e1, l0, l1, l2, l3] = *header;
     if [g0, g1] != [0, 0] {
@@ -116,7 +116,7 @@ fn split_element(bytes: &[u8]) -> Result<(u16, &[u8], &[u8]), BadCommand> {
     Ok((u16::from_le_bytes([e0, e1]), value, rest))
 }
 
-fn us(value: &[u8]) -> Option<u16> {
+pub(in crate::dicom) fn us(value: &[u8]) -> Option<u16> {
     value.first_chunk().map(|bytes| u16::from_le_bytes(*bytes))
 }
 
@@ -129,7 +129,7 @@ fn bounded(value: &[u8]) -> Vec<u8> {
     value[..end.min(guard::UID_CHARS_MAX + 2)].to_vec()
 }
 
-fn put(command: &mut Vec<u8>, element: u16, value: &[u8], padding: u8) {
+pub(in crate::dicom) fn put(command: &mut Vec<u8>, element: u16, value: &[u8], padding: u8) {
     let odd = value.len() % 2;
     let length = u32::try_from(value.len() + odd).unwrap_or(u32::MAX);
     command.extend_from_slice(&[0, 0]);

@@ -10,7 +10,7 @@
 //! the patient is logged.
 
 mod association;
-mod command;
+pub(super) mod command;
 mod link;
 mod listen;
 mod negotiate;
@@ -20,6 +20,7 @@ mod status;
 
 pub use listen::serve;
 pub use negotiate::{STORAGE_CLASSES, TRANSFER_SYNTAXES};
+pub(super) use settings::check_ae;
 pub use settings::{AllowedCaller, Network, ReceiveSettings};
 
 use std::path::PathBuf;

@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::dicom::send::DestinationSettings;
+
 /// Longest AE title (PS3.5 6.2, VR AE).
 pub const AE_CHARS_MAX: usize = 16;
 
@@ -35,6 +37,8 @@ pub struct ReceiveSettings {
     pub object_timeout_seconds: u64,
     /// How long objects under way may still arrive once the server stops, in seconds.
     pub stop_timeout_seconds: u64,
+    /// Who gets our results.
+    pub destinations: Vec<DestinationSettings>,
 }
 
 impl Default for ReceiveSettings {
@@ -51,6 +55,7 @@ impl Default for ReceiveSettings {
             idle_timeout_seconds: 120,
             object_timeout_seconds: 1800,
             stop_timeout_seconds: 10,
+            destinations: Vec::new(),
         }
     }
 }
@@ -82,6 +87,16 @@ impl ReceiveSettings {
         if self.associations_max == 0 {
             return Err("associations_max must be at least 1".into());
         }
+        let mut names = std::collections::BTreeSet::new();
+        for destination in &self.destinations {
+            destination.check()?;
+            if !names.insert(destination.name.as_str()) {
+                return Err(format!(
+                    "destinations.name {:?} is there twice",
+                    destination.name
+                ));
+            }
+        }
         Ok(())
     }
 
@@ -104,7 +119,7 @@ impl ReceiveSettings {
     }
 }
 
-fn check_ae(key: &str, title: &str) -> Result<(), String> {
+pub(in crate::dicom) fn check_ae(key: &str, title: &str) -> Result<(), String> {
     let printable = title
         .bytes()
         .all(|b| b == b' ' || (b.is_ascii_graphic() && b != b'\\'));

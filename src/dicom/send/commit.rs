@@ -1,0 +1,145 @@
+//! Storage commitment (PS3.4 J): the PACS is asked to promise that it keeps what it stored.
+//!
+//! N-ACTION, then N-EVENT-REPORT on the same association. A PACS that reports on an association of its
+//! own making is answered by reception; see `dicom/receive`.
+
+use std::time::Duration;
+
+use dicom_dictionary_std::{tags, uids};
+use dicom_object::InMemDicomObject;
+use dicom_transfer_syntax_registry::entries;
+
+use super::associate::{Link, Message, command};
+use super::{DestinationSettings, SendError};
+
+const ACTION_REQUEST: u16 = 0x0130;
+const EVENT_REPORT: u16 = 0x0100;
+const RESPONSE: u16 = 0x8000;
+/// The well-known instance of the service (PS3.4 J.3.5).
+const WELL_KNOWN_INSTANCE: &str = "1.2.840.10008.1.20.1.1";
+/// "Request storage commitment" (PS3.4 J.3.2).
+const ACTION_TYPE: u16 = 1;
+/// "All complete" (PS3.4 J.3.3).
+const ALL_COMMITTED: u16 = 1;
+
+/// What the peer promised.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CommitOutcome {
+    /// It keeps the object.
+    Committed,
+    /// It does not keep it: it must be sent again.
+    Failed,
+    /// It took the request and will report on an association of its own.
+    Requested,
+    /// It does not offer the service.
+    NotOffered,
+}
+
+/// Asks for one object. `transaction_uid` names the request.
+///
+/// # Errors
+/// [`SendError`] where nothing came of the association.
+pub async fn commit(
+    to: &DestinationSettings,
+    calling_ae: &str,
+    transaction_uid: &str,
+    (sop_class_uid, sop_instance_uid): (&str, &str),
+    wait: Duration,
+) -> Result<CommitOutcome, SendError> {
+    let class = uids::STORAGE_COMMITMENT_PUSH_MODEL;
+    let mut link = match Link::open(to, calling_ae, class).await {
+        Err(SendError::NotTaken(_)) => return Ok(CommitOutcome::NotOffered),
+        other => other?,
+    };
+    let Some(context) = link.context() else {
+        link.close().await;
+        return Ok(CommitOutcome::NotOffered);
+    };
+    let (id, syntax) = (context.id, context.transfer_syntax.clone());
+    let bytes = request(transaction_uid, sop_class_uid, sop_instance_uid, &syntax)?;
+    let action = command(
+        &[
+            (0x0003, class.as_bytes()),
+            (0x0100, &ACTION_REQUEST.to_le_bytes()),
+            (0x0110, &1_u16.to_le_bytes()),
+            (0x1001, WELL_KNOWN_INSTANCE.as_bytes()),
+            (0x1008, &ACTION_TYPE.to_le_bytes()),
+        ],
+        true,
+    );
+    link.send(id, action, Some(&bytes)).await?;
+    let answer = link.receive().await?;
+    let outcome = match (answer.field, answer.status) {
+        (field, Some(0)) if field == ACTION_REQUEST | RESPONSE => reported(&mut link, wait).await,
+        (_, Some(0x0122 | 0x0211 | 0x0112)) => CommitOutcome::NotOffered,
+        (_, status) => {
+            let status = status.unwrap_or(u16::MAX);
+            link.close().await;
+            return Err(SendError::BrokenOff(format!(
+                "commitment was answered with status 0x{status:04X}"
+            )));
+        }
+    };
+    link.close().await;
+    Ok(outcome)
+}
+
+/// A report that comes on this association within the wait; most come on another.
+async fn reported(link: &mut Link, wait: Duration) -> CommitOutcome {
+    let Ok(report) = link.receive_within(wait).await else {
+        return CommitOutcome::Requested;
+    };
+    if report.field != EVENT_REPORT {
+        return CommitOutcome::Requested;
+    }
+    let _ = link.send(report.context, accept(&report), None).await;
+    match report.event {
+        Some(ALL_COMMITTED) => CommitOutcome::Committed,
+        _ => CommitOutcome::Failed,
+    }
+}
+
+/// The response to a report (PS3.7 10.1.1).
+fn accept(report: &Message) -> Vec<u8> {
+    command(
+        &[
+            (0x0002, &report.sop_class),
+            (0x0100, &(EVENT_REPORT | RESPONSE).to_le_bytes()),
+            (0x0120, &report.id.to_le_bytes()),
+            (0x0900, &0_u16.to_le_bytes()),
+            (0x1000, &report.sop_instance),
+            (0x1002, &report.event.unwrap_or(0).to_le_bytes()),
+        ],
+        false,
+    )
+}
+
+/// The action's data set: transaction and what it is about (PS3.4 J.3.2.1.1).
+fn request(
+    transaction_uid: &str,
+    sop_class_uid: &str,
+    sop_instance_uid: &str,
+    syntax: &str,
+) -> Result<Vec<u8>, SendError> {
+    use dicom_core::value::Value;
+    use dicom_core::{DataElement, Length, PrimitiveValue, VR};
+    let text = |tag, value: &str| DataElement::new(tag, VR::UI, PrimitiveValue::from(value));
+    let item = InMemDicomObject::from_element_iter([
+        text(tags::REFERENCED_SOP_CLASS_UID, sop_class_uid),
+        text(tags::REFERENCED_SOP_INSTANCE_UID, sop_instance_uid),
+    ]);
+    let sequence: Value<InMemDicomObject, _> = Value::new_sequence(vec![item], Length::UNDEFINED);
+    let set = InMemDicomObject::from_element_iter([
+        text(tags::TRANSACTION_UID, transaction_uid),
+        DataElement::new(tags::REFERENCED_SOP_SEQUENCE, VR::SQ, sequence),
+    ]);
+    let syntax = if syntax.trim_end_matches('\0') == uids::IMPLICIT_VR_LITTLE_ENDIAN {
+        entries::IMPLICIT_VR_LITTLE_ENDIAN.erased()
+    } else {
+        entries::EXPLICIT_VR_LITTLE_ENDIAN.erased()
+    };
+    let mut bytes = Vec::new();
+    set.write_dataset_with_ts(&mut bytes, &syntax)
+        .map_err(|e| SendError::Unreadable(e.to_string()))?;
+    Ok(bytes)
+}

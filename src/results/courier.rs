@@ -1,0 +1,101 @@
+//! Takes an object of the outbox to its PACS. "Delivered" is what the PACS' own status says.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::clock::UnixMillis;
+use crate::dicom::objects::{Kind, derived_uid};
+use crate::dicom::send::{
+    CommitOutcome, DestinationSettings, SendError, StoreOutcome, commit, echo, store,
+};
+use crate::intake::OWN_UID_ROOT;
+use crate::outbox::machine::Outcome;
+use crate::outbox::{Attempt, Courier};
+use crate::store::Store;
+use crate::store::objects::KeptObject;
+use crate::store::outbox::{Batch, TEST};
+
+/// How long a PACS may take to report a commitment on the association that asked for it.
+const COMMIT_WAIT: Duration = Duration::from_secs(5);
+
+/// Sends our objects by C-STORE.
+pub struct ObjectCourier {
+    /// Database.
+    pub store: Store,
+    /// Data folder.
+    pub root: PathBuf,
+    /// Where to.
+    pub destinations: Vec<DestinationSettings>,
+    /// Our AE title.
+    pub ae_title: String,
+}
+
+#[async_trait]
+impl Courier for ObjectCourier {
+    async fn deliver(&self, destination: &str, batch: &Batch, _now_ms: UnixMillis) -> Attempt {
+        self.attempt(destination, batch).await.into()
+    }
+}
+
+impl ObjectCourier {
+    async fn attempt(&self, destination: &str, batch: &Batch) -> Outcome {
+        let Some(to) = self.destinations.iter().find(|d| d.name == destination) else {
+            return Outcome::Later("is not in the settings any more".into());
+        };
+        if batch.kind == TEST {
+            return match echo(to, &self.ae_title).await {
+                Ok(()) => Outcome::Delivered,
+                Err(e) => judge(&e),
+            };
+        }
+        match self.store.object_of_delivery(batch.id).await {
+            Ok(Some(object)) => self.send(to, &object).await,
+            Ok(None) => Outcome::Never("there is no object to it".into()),
+            Err(e) => Outcome::Later(format!("database: {e}")),
+        }
+    }
+
+    async fn send(&self, to: &DestinationSettings, object: &KeptObject) -> Outcome {
+        let Some(kind) = Kind::ALL.into_iter().find(|k| k.as_str() == object.kind) else {
+            return Outcome::Never("it is of no kind that is known".into());
+        };
+        let file = self.root.join(&object.path);
+        let uid = &object.sop_instance_uid;
+        match store(to, &self.ae_title, kind, uid, &file).await {
+            Ok(StoreOutcome::Stored) if to.commitment => self.commitment(to, kind, uid).await,
+            Ok(StoreOutcome::Stored) => Outcome::Delivered,
+            Ok(StoreOutcome::Later(why)) => Outcome::Later(why),
+            Ok(StoreOutcome::Refused(why)) => Outcome::Never(format!("refused: {why}")),
+            Err(e) => judge(&e),
+        }
+    }
+
+    /// What the PACS stored and does not promise to keep is sent again. One that does not offer the
+    /// service, or reports later, has stored it all the same.
+    async fn commitment(&self, to: &DestinationSettings, kind: Kind, uid: &str) -> Outcome {
+        let transaction = transaction(&to.name, uid);
+        let what = (kind.sop_class_uid(), uid);
+        match commit(to, &self.ae_title, &transaction, what, COMMIT_WAIT).await {
+            Ok(CommitOutcome::Failed) => {
+                Outcome::Later("stored, but the destination does not commit to keep it".into())
+            }
+            Ok(_) => Outcome::Delivered,
+            Err(e) => Outcome::Later(format!("stored, but not asked to commit: {e}")),
+        }
+    }
+}
+
+/// The same request again names the same transaction.
+fn transaction(destination: &str, uid: &str) -> String {
+    derived_uid(OWN_UID_ROOT, &["commit", destination, uid])
+}
+
+fn judge(e: &SendError) -> Outcome {
+    if e.for_good() {
+        Outcome::Never(e.to_string())
+    } else {
+        Outcome::Later(e.to_string())
+    }
+}

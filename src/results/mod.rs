@@ -1,0 +1,162 @@
+//! Results back to the PACS: once a study is analysed as far as it will be, its report, measurements
+//! and segmentation become DICOM objects on disk, and each is handed to the outbox for every
+//! destination that wants its kind.
+
+mod assemble;
+mod courier;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use tracing::{info, warn};
+
+pub use assemble::{Inputs, Made, assemble};
+pub use courier::ObjectCourier;
+
+use crate::analysis::hex;
+use crate::clock::SharedClock;
+use crate::dicom::objects::{Kind, Object};
+use crate::dicom::send::DestinationSettings;
+use crate::report::{Facts, Reporter};
+use crate::store::objects::{KeptObject, Wanted};
+use crate::store::{Files, Store, StoreError};
+
+/// Makes and hands over results.
+pub struct Results {
+    /// Database.
+    pub store: Store,
+    /// Data folder.
+    pub files: Files,
+    /// Time.
+    pub clock: SharedClock,
+    /// What makes reports.
+    pub reporter: Arc<Reporter>,
+    /// Who gets what.
+    pub destinations: Vec<DestinationSettings>,
+    /// Our AE title.
+    pub ae_title: String,
+}
+
+impl Results {
+    /// Makes the objects of a study whose analysis is settled, once for each result, and asks for
+    /// their delivery. A study of which nothing was measured has nothing to send.
+    ///
+    /// # Errors
+    /// In words, when something failed that may work another time.
+    pub async fn make(&self, study_id: i64) -> Result<(), String> {
+        let text = |e: StoreError| format!("database: {e}");
+        if self.destinations.is_empty() {
+            return Ok(());
+        }
+        let found = self.store.report_facts_of(study_id).await.map_err(text)?;
+        let Some(facts) = found.filter(|facts| facts.settled && facts.measured.is_some()) else {
+            return Ok(());
+        };
+        let result = self.identity(&facts);
+        let known = self.store.objects_of_result(study_id, &result).await;
+        let mut objects = known.map_err(text)?;
+        if objects.is_empty() {
+            objects = self.assemble(study_id, &facts, &result).await?;
+        }
+        let wanted: Vec<Wanted> = self.destinations.iter().map(wanted).collect();
+        self.store
+            .keep_objects(study_id, &result, &objects, &wanted, self.clock.now_ms())
+            .await
+            .map_err(text)
+    }
+
+    /// What makes this result another than any before it.
+    fn identity(&self, facts: &Facts) -> String {
+        let measured = facts.measured.as_ref();
+        let parts = [
+            env!("CARGO_PKG_VERSION"),
+            self.reporter.settings.language.as_str(),
+            measured.map_or("", |m| m.series_uid.as_str()),
+            measured.map_or("", |m| m.model.as_str()),
+            measured.map_or("", |m| m.input.as_str()),
+        ];
+        let mut digest = Sha256::new();
+        for part in parts {
+            digest.update(part);
+            digest.update("\n");
+        }
+        hex(&digest.finalize())
+    }
+
+    async fn assemble(
+        &self,
+        study_id: i64,
+        facts: &Facts,
+        result: &str,
+    ) -> Result<Vec<KeptObject>, String> {
+        let study = self.store.study_for_analysis(study_id).await;
+        let study = study.map_err(|e| format!("database: {e}"))?;
+        let series = facts.measured.as_ref().map(|m| m.series_uid.clone());
+        let files: Vec<PathBuf> = study
+            .iter()
+            .flat_map(|s| &s.series)
+            .filter(|s| Some(&s.series_uid) == series.as_ref())
+            .flat_map(|s| &s.files)
+            .map(|file| self.files.root().join(file))
+            .collect();
+        let inputs = Inputs {
+            facts: facts.clone(),
+            reporter: self.reporter.clone(),
+            files,
+            pictures: series
+                .as_deref()
+                .and_then(|uid| self.files.picture_folder(&facts.study.uid, uid)),
+            labels: None,
+            device: self.ae_title.clone(),
+            result: result.to_owned(),
+            kinds: self.kinds(),
+        };
+        let made = tokio::task::spawn_blocking(move || assemble(&inputs));
+        let made = made
+            .await
+            .map_err(|e| format!("results broke off: {e}"))??;
+        for note in &made.notes {
+            warn!(study.id = study_id, note, "an object was not made");
+        }
+        let mut kept = Vec::new();
+        for object in &made.objects {
+            kept.push(self.save(facts, object)?);
+        }
+        info!(
+            study.id = study_id,
+            objects = kept.len(),
+            "results are made"
+        );
+        Ok(kept)
+    }
+
+    /// Kinds that somebody wants; a report of measurements refers to the segmentation, so it is made
+    /// with it where both are wanted by anyone.
+    fn kinds(&self) -> Vec<Kind> {
+        Kind::ALL
+            .into_iter()
+            .filter(|kind| self.destinations.iter().any(|d| d.objects.contains(kind)))
+            .collect()
+    }
+
+    fn save(&self, facts: &Facts, object: &Object) -> Result<KeptObject, String> {
+        let path = self
+            .files
+            .save_result(&facts.study.uid, &object.sop_instance_uid, &object.file)
+            .map_err(|e| format!("could not keep an object: {e}"))?;
+        Ok(KeptObject {
+            kind: object.kind.as_str().to_owned(),
+            sop_instance_uid: object.sop_instance_uid.clone(),
+            series_uid: object.series_uid.clone(),
+            path,
+        })
+    }
+}
+
+fn wanted(to: &DestinationSettings) -> Wanted {
+    Wanted {
+        destination: to.name.clone(),
+        kinds: to.objects.iter().map(|k| k.as_str().to_owned()).collect(),
+    }
+}

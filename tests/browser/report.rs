@@ -1,0 +1,107 @@
+//! From the list to the study, its report, and its PDF, as a reader goes.
+
+use firstread::store::accounts::Role;
+use serde_json::json;
+use thirtyfour::prelude::*;
+
+use crate::site::{Site, uid};
+use crate::{Browser, body_text};
+
+/// What is wider than its place, or lies over another part of the report.
+const OVERFLOWS: &str = "const wide = [...document.querySelectorAll('.report *')] \
+    .filter(e => e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflow === 'visible' \
+            && e.clientWidth > 0 && !e.closest('svg')).map(e => e.outerHTML.slice(0, 80)); \
+    const parts = [...document.querySelectorAll('.report > *')].map(e => e.getBoundingClientRect()); \
+    const over = parts.filter((r, i) => i > 0 && r.top < parts[i - 1].bottom - 1).length; \
+    return [wide, over, document.documentElement.scrollWidth > innerWidth]";
+
+fn result() -> String {
+    let volume = |structure: &str, mm3: f64, z: f64| {
+        json!({"structure": structure, "label": null, "volume_mm3": mm3, "z": z,
+               "percentile": 100.0 * firstread::norms::phi(z), "no_norm": null})
+    };
+    json!({
+        "contrast": "T1", "p_logit": null, "p_calibrated": null, "prevalence_train": null,
+        "head_logit": null, "findings": [], "focus_mm": null, "timings_ms": {},
+        "pictures": ["axial", "coronal", "sagittal"],
+        "volumes": [
+            volume("total intracranial", 1_432_100.0, 0.3),
+            volume("total hippocampus", 6251.0, -2.44),
+            volume("left hippocampus", 3001.0, -2.6),
+            volume("right hippocampus", 3250.0, -2.2),
+        ],
+    })
+    .to_string()
+}
+
+#[tokio::test]
+async fn from_the_list_to_the_study_its_report_and_its_pdf() {
+    let Some(browser) = Browser::open().await else {
+        return;
+    };
+    let site = Site::start().await;
+    site.user("reader", Role::Reader).await;
+    let study = site.study(1, 30, 94.0).await;
+    site.series_with(&study, |_| {}).await;
+    site.screening_with(&study, |row| {
+        row.result_json = sea_orm::ActiveValue::Set(result());
+    })
+    .await;
+    let driver = &browser.driver;
+    browser.sign_in(&site, "reader", "/worklist").await;
+    let open = driver.find(By::Css("#rows a.open")).await.unwrap();
+    open.click().await.unwrap();
+    browser
+        .until(&format!(
+            "return location.pathname === '/studies/{}'",
+            uid(1)
+        ))
+        .await;
+    driver
+        .find(By::Id("report"))
+        .await
+        .unwrap()
+        .click()
+        .await
+        .unwrap();
+    browser
+        .until(&format!(
+            "return location.pathname === '/studies/{}/report'",
+            uid(1)
+        ))
+        .await;
+    for (lang, words) in [
+        (
+            "en",
+            ["Brain MRI: volumes and ranking", "6.25", "Hippocampus"],
+        ),
+        (
+            "de",
+            [
+                "MRT des Gehirns: Volumina und Einreihung",
+                "6,25",
+                "Hippocampus",
+            ],
+        ),
+    ] {
+        if lang == "de" {
+            let german = driver.find(By::Css("a[hreflang=de]")).await.unwrap();
+            german.click().await.unwrap();
+            browser.until("return location.search === '?lang=de'").await;
+        }
+        let text = body_text(driver).await;
+        for said in words {
+            assert!(text.contains(said), "{lang}: {said}\n{text}");
+        }
+        assert!(text.contains(firstread::RESEARCH_USE));
+        let drawn = browser
+            .js("return document.querySelectorAll('circle.patient').length")
+            .await;
+        assert_eq!(drawn, json!(1));
+        assert_eq!(browser.js(OVERFLOWS).await, json!([[], 0, false]), "{lang}");
+        let pdf = "return fetch(document.getElementById('pdf').href).then(r => r.arrayBuffer()) \
+                   .then(b => String.fromCharCode(...new Uint8Array(b.slice(0, 5))))";
+        assert_eq!(browser.js(pdf).await, json!("%PDF-"), "{lang}");
+    }
+    browser.close().await;
+}

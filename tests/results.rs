@@ -1,0 +1,12 @@
+//! Results as DICOM objects: valid, read by others, and in a PACS.
+
+#![allow(clippy::unwrap_used, reason = "a test fails where it stands")]
+
+mod common;
+
+#[path = "results/objects.rs"]
+mod objects;
+#[path = "results/pacs.rs"]
+mod pacs;
+#[path = "results/sending.rs"]
+mod sending;

@@ -1,0 +1,67 @@
+"""A PACS that answers as it is told: pacs.py PORT FOLDER ANSWERS_JSON
+
+ANSWERS maps a SOP class name's first letters (or "*") to a status; "commit": 1 (all) or 2 (failed) offers
+storage commitment and reports on the same association; "silent": true never answers.
+Prints "ready" once it listens. Stored objects lie in FOLDER.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
+
+port, folder, answers = int(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
+
+
+def store(event):
+    if answers.get("silent"):
+        time.sleep(600)
+    name = UID(event.request.AffectedSOPClassUID).name
+    for begin, status in answers.items():
+        if name.startswith(begin):
+            said = Dataset()
+            said.Status = status
+            said.ErrorComment = "told to"
+            return said
+    data = event.dataset
+    data.file_meta = event.file_meta
+    data.save_as(folder / f"{data.SOPInstanceUID}.dcm", enforce_file_format=True)
+    return answers.get("*", 0)
+
+
+def action(event):
+    answered = Dataset()
+    asked = event.action_information
+    report = Dataset()
+    report.TransactionUID = asked.TransactionUID
+    report.ReferencedSOPSequence = asked.ReferencedSOPSequence
+    import threading
+
+    def later():
+        time.sleep(0.2)
+        event.assoc.send_n_event_report(
+            report, answers["commit"], StorageCommitmentPushModel, "1.2.840.10008.1.20.1.1")
+
+    threading.Thread(target=later, daemon=True).start()
+    return 0x0000, answered
+
+
+ae = AE(ae_title="PACS")
+ae.require_called_aet = True
+ae.add_supported_context(Verification)
+for uid in ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.88.33", "1.2.840.10008.5.1.4.1.1.104.1",
+            "1.2.840.10008.5.1.4.1.1.7"):
+    syntaxes = ["1.2.840.10008.1.2"] if answers.get("implicit") else ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2"]
+    ae.add_supported_context(uid, syntaxes)
+if "commit" in answers:
+    ae.add_supported_context(StorageCommitmentPushModel)
+server = ae.start_server(
+    ("127.0.0.1", port), block=False,
+    evt_handlers=[(evt.EVT_C_STORE, store), (evt.EVT_N_ACTION, action), (evt.EVT_C_ECHO, lambda e: 0)])
+print("ready", flush=True)
+sys.stdin.read()
