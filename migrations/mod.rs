@@ -54,6 +54,10 @@ impl MigratorTrait for Migrator {
                 up: include_str!("m20261126_000032_audit.sql"),
             }),
             Box::new(SqlStep {
+                name: "m20261126_000040_measurement",
+                up: include_str!("m20261126_000040_measurement.sql"),
+            }),
+            Box::new(SqlStep {
                 name: "m20261126_000050_results",
                 up: include_str!("m20261126_000050_results.sql"),
             }),

@@ -1,5 +1,6 @@
 //! The command line. Exit codes: 0 done, 1 internal, 2 usage, 3 bad input, 4 not analysed.
 
+mod calibrate;
 mod simulate;
 mod validate;
 
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand};
 
 use crate::analysis::Runtime;
-use crate::analysis::analyze::{self, Person, Problem};
+use crate::analysis::analyze::{self, Person, Problem, Tools};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::dicom::decode::{self, DecodeLimits};
@@ -52,8 +53,11 @@ enum Command {
     },
     /// Analyse one study from files to files: segmentation, volumes, report.
     Analyze {
-        /// Folder of DICOM files, or a NIfTI file (.nii, .nii.gz).
+        /// Folder of DICOM files, a NIfTI file (.nii, .nii.gz), or a study UID (with --data).
         input: PathBuf,
+        /// The FLAIR that belongs to a NIfTI file.
+        #[arg(long)]
+        flair: Option<PathBuf>,
         /// Folder for the results.
         #[arg(long)]
         out: PathBuf,
@@ -63,10 +67,19 @@ enum Command {
         /// F or M.
         #[arg(long, value_parser = sex)]
         sex: Option<Sex>,
+        /// Data folder: of the study UID, and of the scanner's calibration.
+        #[arg(long)]
+        data: Option<PathBuf>,
+        /// Scanner whose calibration is used, in place of the one that the files name.
+        #[arg(long)]
+        scanner: Option<String>,
         /// Settings file, in place of config/*.toml.
         #[arg(long)]
         config: Option<PathBuf>,
     },
+    /// Calibrate a scanner on local healthy scans; list and revoke calibrations.
+    #[command(subcommand)]
+    Calibrate(calibrate::Calibrate),
     /// Compare label maps with the truth and with raters.
     Validate(validate::Validate),
     /// Simulate waits under a way of ordering the list.
@@ -126,21 +139,31 @@ pub fn main() -> ExitCode {
         }),
         Command::Analyze {
             input,
+            flair,
             out,
             age,
             sex,
+            data,
+            scanner,
             config,
         } => {
-            settings(config.as_deref(), None).and_then(|mut c| {
+            settings(config.as_deref(), data.clone()).and_then(|mut c| {
                 // Nobody else is served here: all cores.
                 c.analysis.threads = cores();
-                let person = Person {
-                    age_years: age,
-                    sex,
+                let asked = Asked {
+                    input: &input,
+                    flair: flair.as_deref(),
+                    person: Person {
+                        age_years: age,
+                        sex,
+                    },
+                    has_data: data.is_some_and(|data| data.is_dir()) || c.database_url().is_some(),
+                    scanner,
                 };
-                block_on(async { analyze(&c, &input, person, &out).await.map_err(exit_code) })
+                block_on(async { analyze(&c, &asked, &out).await.map_err(exit_code) })
             })
         }
+        Command::Calibrate(arguments) => calibrate::run(arguments),
         Command::Validate(arguments) => validate::run(&arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Token(TokenCommand::Create {
@@ -192,17 +215,52 @@ async fn serve(config: Config) -> Result<(), Failure> {
     server.run(asked_to_stop()).await.map_err(|e| (1, e))
 }
 
-async fn analyze(config: &Config, input: &Path, person: Person, out: &Path) -> Result<(), Problem> {
+/// What `analyze` was asked for.
+struct Asked<'a> {
+    input: &'a Path,
+    flair: Option<&'a Path>,
+    person: Person,
+    /// There is a database to look for calibrations in.
+    has_data: bool,
+    scanner: Option<String>,
+}
+
+async fn analyze(config: &Config, asked: &Asked<'_>, out: &Path) -> Result<(), Problem> {
     let limits = DecodeLimits {
         memory_mib: config.analysis.decode_memory_mib,
         ..DecodeLimits::default()
     };
-    let input = analyze::read(input, &limits).await?;
-    let engine = Runtime::load(&config.analysis)
-        .and_then(|runtime| runtime.engine("screening"))
-        .map_err(Problem::Internal)?;
+    let data = asked.has_data.then_some(config.listen.data.as_path());
+    let input = analyze::read(asked.input, asked.flair, data, &limits).await?;
+    let runtime = Runtime::load(&config.analysis).map_err(Problem::Internal)?;
+    let screening = runtime.engine("screening").map_err(Problem::Internal)?;
+    let measuring = runtime.measuring_engine();
     let norms = Norms::parse(crate::serve::NORM_TABLE).map_err(Problem::Internal)?;
-    analyze::write(&engine, &norms, &input, person, out)
+    let scanner = asked.scanner.as_ref().or(input.scanner.as_ref());
+    let calibration = match (&measuring, scanner, asked.has_data) {
+        (Ok(engine), Some(scanner), true) => {
+            let database = |e| Problem::Internal(format!("database: {e}"));
+            let store = Store::open(config.database_url(), &config.listen.data).await;
+            let found = store
+                .map_err(database)?
+                .calibration_of(scanner, &engine.card.sha256)
+                .await;
+            found.map_err(database)?
+        }
+        _ => None,
+    };
+    if let (Some(scanner), None) = (&asked.scanner, &calibration) {
+        return Err(Problem::BadInput(format!(
+            "scanner {scanner:?} has no calibration in force for this network"
+        )));
+    }
+    let tools = Tools {
+        screening: &screening,
+        measuring: measuring.as_ref().map_err(String::as_str),
+        norms: &norms,
+        calibration: calibration.as_ref(),
+    };
+    analyze::write(tools, &input, asked.person, out)
 }
 
 fn exit_code(problem: Problem) -> Failure {

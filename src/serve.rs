@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::alerts::{self, Alerts, Announcer};
-use crate::analysis::{Analyst, Runtime};
+use crate::analysis::{Analyst, Engine, Runtime};
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::dicom::decode::DecodeLimits;
@@ -23,6 +23,7 @@ use crate::norms::Norms;
 use crate::outbox::{Outbox, Routes};
 use crate::report::Reporter;
 use crate::results::{ObjectCourier, Results};
+use crate::store::jobs::{RESULTS, SCREEN, VOLUMETRY};
 use crate::store::ranks::Ranker;
 use crate::store::{Files, Store};
 use crate::web::{self, Health, WebState};
@@ -41,6 +42,8 @@ pub struct Server {
     pub store: Store,
     stop: CancellationToken,
     tasks: JoinSet<Result<(), String>>,
+    /// Interrupted when the server stops.
+    networks: Vec<Arc<Engine>>,
 }
 
 impl Server {
@@ -79,6 +82,7 @@ impl Server {
             store: store.clone(),
             stop: CancellationToken::new(),
             tasks: JoinSet::new(),
+            networks: Vec::new(),
         };
         if left > 0 {
             info!(
@@ -180,22 +184,67 @@ impl Server {
                 .await
                 .map_err(|e| format!("dicom: {e}"))
         });
-        let worker = Worker {
-            name: worker_name(&config),
-            store: store.clone(),
-            clock,
-            analyst: Arc::new(analyst),
-            results: Arc::new(results),
-            work,
-            beat_ms: health.last_worker_beat_ms.clone(),
-        };
-        store.release_leases(&worker.name).await.map_err(database)?;
-        let stop = self.stop.clone();
-        self.tasks.spawn(async move {
-            worker.run(stop).await;
-            Ok(())
-        });
+        let name = worker_name(&config);
+        self.start_workers(&name, &clock, analyst, results, work, &health)
+            .await?;
         health.set_ready();
+        Ok(())
+    }
+
+    /// One screens, one measures, one makes results and hands them over.
+    async fn start_workers(
+        &mut self,
+        name: &str,
+        clock: &SharedClock,
+        analyst: Analyst,
+        results: Results,
+        work: Arc<Notify>,
+        health: &Health,
+    ) -> Result<(), String> {
+        self.networks.push(analyst.engine.clone());
+        self.networks.extend(analyst.measuring.clone());
+        let (analyst, results) = (Arc::new(analyst), Arc::new(results));
+        let (measuring, sending) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let beat_ms = health.last_worker_beat_ms.clone();
+        let kinds = [
+            (SCREEN, name.to_owned(), work, measuring.clone(), beat_ms),
+            (
+                VOLUMETRY,
+                format!("{name}:{VOLUMETRY}"),
+                measuring,
+                sending.clone(),
+                Arc::default(),
+            ),
+            (
+                RESULTS,
+                format!("{name}:{RESULTS}"),
+                sending.clone(),
+                sending,
+                Arc::default(),
+            ),
+        ];
+        for (kind, name, work, done, beat_ms) in kinds {
+            let worker = Worker {
+                name,
+                kind,
+                store: self.store.clone(),
+                clock: clock.clone(),
+                analyst: analyst.clone(),
+                results: results.clone(),
+                work,
+                done,
+                beat_ms,
+            };
+            self.store
+                .release_leases(&worker.name)
+                .await
+                .map_err(database)?;
+            let stop = self.stop.clone();
+            self.tasks.spawn(async move {
+                worker.run(stop).await;
+                Ok(())
+            });
+        }
         Ok(())
     }
 
@@ -288,6 +337,9 @@ impl Server {
     /// Lets what is under way finish for a bounded time.
     pub async fn stop(mut self) {
         self.stop.cancel();
+        for network in &self.networks {
+            network.interrupt();
+        }
         let all = async { while self.tasks.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(Duration::from_secs(20), all).await;
     }
@@ -307,6 +359,7 @@ fn analyst(
         files: files.clone(),
         clock: clock.clone(),
         engine: Arc::new(runtime.engine("screening")?),
+        measuring: runtime.measuring_engine().map(Arc::new),
         norms: Arc::new(Norms::parse(NORM_TABLE)?),
         ranker: ranker.clone(),
         news: news.clone(),

@@ -1,25 +1,28 @@
 //! `firstread analyze`: one study from files to files, without a server.
 
-use std::collections::BTreeMap;
+mod input;
+
+pub use input::{Input, Picture, read};
+
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::time::Instant;
 
 use serde_json::json;
 
-use super::{Engine, Screened, SeriesOutcome, screen_volume};
-use crate::dicom::decode::{DecodeError, DecodeLimits, decode_series};
-use crate::dicom::file::read_header;
-use crate::norms::structures::INTRACRANIAL;
+use super::measuring::{self, Look, Measured, Reference};
+use super::pipeline::merge_findings;
+use super::stage_two::{LESIONS, SEGMENTATION};
+use super::volumetry_findings::groups_known;
+use super::{Engine, Measurement, Screened, SeriesOutcome, screen_volume};
 use crate::norms::{Norms, Sex};
+use crate::store::measurements::KeptCalibration;
 use crate::store::results::ScreeningResult;
-use crate::triage::{Evidence, Screening, TriageSettings, rank};
+use crate::triage::{Evidence, Screening, TriageSettings, Volumetry, rank};
 use crate::volume::affine::{apply, compose, inverse};
-use crate::volume::choice::{Candidate, choose};
 use crate::volume::nifti::{self, Voxels};
-use crate::volume::{VOXELS_MAX, Volume};
-
-/// Files that a folder may hold.
-const FILES_MAX: usize = 100_000;
+use crate::volume::{Affine, Volume};
+use crate::worklist::VolumeDetail;
 
 /// Why there is no result.
 #[derive(Debug)]
@@ -41,170 +44,186 @@ pub struct Person {
     pub sex: Option<Sex>,
 }
 
-/// A volume to analyse, with what it was taken for.
-pub struct Input {
-    volume: Volume,
-    kind: String,
-    notes: Vec<String>,
-    person: Person,
+/// What analyses.
+#[derive(Clone, Copy)]
+pub struct Tools<'a> {
+    /// The screening network.
+    pub screening: &'a Engine,
+    /// The measuring network, or why there is none.
+    pub measuring: Result<&'a Engine, &'a str>,
+    /// Norm table.
+    pub norms: &'a Norms,
+    /// The scanner's calibration.
+    pub calibration: Option<&'a KeptCalibration>,
 }
 
-/// Reads a NIfTI file, or chooses and decodes a series of a folder of DICOM files.
-///
-/// # Errors
-/// [`Problem::BadInput`], [`Problem::NotAnalysed`].
-pub async fn read(input: &Path, limits: &DecodeLimits) -> Result<Input, Problem> {
-    if input.is_dir() {
-        return read_dicom(input, limits).await;
-    }
-    let bytes =
-        std::fs::read(input).map_err(|e| Problem::BadInput(format!("{}: {e}", input.display())))?;
-    let volume = nifti::read(&bytes, VOXELS_MAX)
-        .map_err(|e| Problem::BadInput(format!("{}: {e}", input.display())))?;
-    Ok(Input {
-        volume,
-        kind: "MR".into(),
-        notes: Vec::new(),
-        person: Person::default(),
-    })
+/// A screened picture.
+struct Seen<'a> {
+    picture: &'a Picture,
+    screened: Screened,
+    result: ScreeningResult,
 }
 
-async fn read_dicom(folder: &Path, limits: &DecodeLimits) -> Result<Input, Problem> {
-    let mut series: BTreeMap<String, (Candidate, Vec<PathBuf>)> = BTreeMap::new();
-    let mut person = Person::default();
-    for path in files_below(folder).map_err(Problem::BadInput)? {
-        let header = match read_header(&path) {
-            Ok(Some(header)) => header,
-            Ok(None) => continue,
-            Err(e) => return Err(Problem::BadInput(format!("{}: {e}", path.display()))),
-        };
-        let patient = &header.patient;
-        person.age_years = person.age_years.or_else(|| {
-            crate::intake::age_years(
-                patient.birth_date.as_deref(),
-                header.study.date.as_deref(),
-                patient.age.as_deref(),
-            )
-        });
-        person.sex = person.sex.or_else(|| Sex::parse(patient.sex.as_deref()?));
-        let (candidate, files) = series.entry(header.series_uid.clone()).or_insert_with(|| {
-            let candidate = Candidate {
-                series_uid: header.series_uid.clone(),
-                sop_class_uid: header.sop_class_uid.clone(),
-                tags: header.series.clone(),
-                images: 0,
-                own_result: header.series_uid.starts_with(crate::intake::OWN_UID_ROOT),
-            };
-            (candidate, Vec::new())
-        });
-        candidate.images += header.number_of_frames.max(1) as usize;
-        files.push(path);
-    }
-    if series.is_empty() {
-        return Err(Problem::BadInput(format!(
-            "{}: no DICOM files",
-            folder.display()
-        )));
-    }
-    decode_first(&series, person, limits).await
+/// What is written.
+struct Results {
+    segmentation: Vec<u8>,
+    /// On which grid, and the lesions.
+    lesions: Option<([usize; 3], Affine, Vec<u8>)>,
+    volumes: Vec<VolumeDetail>,
+    measurement: Result<Measurement, String>,
 }
 
-/// Decodes the best series that turns out to be a volume.
-async fn decode_first(
-    series: &BTreeMap<String, (Candidate, Vec<PathBuf>)>,
-    person: Person,
-    limits: &DecodeLimits,
-) -> Result<Input, Problem> {
-    let candidates: Vec<Candidate> = series.values().map(|(c, _)| c.clone()).collect();
-    let choice = choose(&candidates);
-    let mut reasons = Vec::new();
-    for uid in choice.chosen() {
-        let files = series
-            .get(uid)
-            .map(|(_, files)| files.as_slice())
-            .unwrap_or_default();
-        match decode_series(files, limits).await {
-            Ok(decoded) => {
-                return Ok(Input {
-                    volume: decoded.volume,
-                    kind: choice.kind_of(uid).unwrap_or("MR").to_owned(),
-                    notes: decoded.report.notes,
-                    person,
-                });
-            }
-            Err(DecodeError::NotAVolume(reason) | DecodeError::Failed(reason)) => {
-                reasons.push(reason);
-            }
-        }
-    }
-    if reasons.is_empty() {
-        reasons.push("no usable MR series".into());
-    }
-    Err(Problem::NotAnalysed(reasons.join("; ")))
-}
-
-fn files_below(folder: &Path) -> Result<Vec<PathBuf>, String> {
-    let (mut found, mut folders) = (Vec::new(), vec![folder.to_path_buf()]);
-    while let Some(folder) = folders.pop() {
-        let entries =
-            std::fs::read_dir(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-        for entry in entries {
-            let path = entry.map_err(|e| e.to_string())?.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if found.len() < FILES_MAX {
-                found.push(path);
-            } else {
-                return Err(format!("more than {FILES_MAX} files"));
-            }
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
-/// Runs the network and writes `segmentation.nii.gz`, `volumes.csv` and `report.json`.
+/// Runs the networks and writes `segmentation.nii.gz`, `lesions.nii.gz` where there is a FLAIR,
+/// `volumes.csv` and `report.json`.
 ///
 /// # Errors
 /// [`Problem`].
-pub fn write(
-    engine: &Engine,
-    norms: &Norms,
-    input: &Input,
-    person: Person,
-    out: &Path,
-) -> Result<(), Problem> {
-    let age = person.age_years.or(input.person.age_years);
-    let sex = person.sex.or(input.person.sex);
-    let outcome = screen_volume(engine, norms, &input.volume, &input.kind, age, sex)
-        .map_err(Problem::Internal)?;
-    let (screened, result) = match outcome {
-        SeriesOutcome::Screened(found) => *found,
-        SeriesOutcome::NotAnalysed(reason) => return Err(Problem::NotAnalysed(reason)),
+pub fn write(tools: Tools, input: &Input, person: Person, out: &Path) -> Result<(), Problem> {
+    let started = Instant::now();
+    let person = Person {
+        age_years: person.age_years.or(input.person.age_years),
+        sex: person.sex.or(input.person.sex),
     };
-    let internal = |e: String| Problem::Internal(e);
-    std::fs::create_dir_all(out).map_err(|e| internal(format!("{}: {e}", out.display())))?;
+    let seen = screen_all(tools, input, person)?;
+    let results = match measure(tools, &seen, person).map_err(Problem::Internal)? {
+        Ok(measured) => from_measured(measured, &seen),
+        Err(why) => from_screening(tools.screening, &seen[0], why),
+    };
+    let whole = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    save(tools, &seen, &results, input, whole, out).map_err(Problem::Internal)
+}
+
+/// Measures without writing anything.
+///
+/// # Errors
+/// [`Problem`].
+pub fn measurement(tools: Tools, input: &Input, person: Person) -> Result<Measurement, Problem> {
+    let seen = screen_all(tools, input, person)?;
+    let measured = measure(tools, &seen, person).map_err(Problem::Internal)?;
+    let measured = measured.map_err(Problem::NotAnalysed)?;
+    Ok(measured.measurement)
+}
+
+fn save(
+    tools: Tools,
+    seen: &[Seen],
+    results: &Results,
+    input: &Input,
+    whole_ms: u64,
+    out: &Path,
+) -> Result<(), String> {
+    std::fs::create_dir_all(out).map_err(|e| format!("{}: {e}", out.display()))?;
     let save = |name: &str, bytes: &[u8]| {
         let path = out.join(name);
-        std::fs::write(&path, bytes).map_err(|e| internal(format!("{}: {e}", path.display())))
+        std::fs::write(&path, bytes).map_err(|e| format!("{}: {e}", path.display()))
     };
-    let labels = on_grid(&screened, engine, &input.volume);
-    let file = nifti::encode(
-        input.volume.dims,
-        &input.volume.affine,
-        Voxels::U8(&labels),
-        true,
-    )
-    .map_err(|e| internal(e.to_string()))?;
-    save("segmentation.nii.gz", &file)?;
-    save("volumes.csv", volumes_csv(&result).as_bytes())?;
-    let report = report(engine, &result, &input.notes);
-    save(
-        "report.json",
-        serde_json::to_string_pretty(&report)
-            .unwrap_or_default()
-            .as_bytes(),
-    )
+    let encode = |dims, affine: &Affine, codes: &[u8]| {
+        nifti::encode(dims, affine, Voxels::U8(codes), true).map_err(|e| e.to_string())
+    };
+    let main = &seen[0].picture.volume;
+    let file = encode(main.dims, &main.affine, &results.segmentation)?;
+    save(SEGMENTATION, &file)?;
+    if let Some((dims, affine, lesions)) = &results.lesions {
+        save(LESIONS, &encode(*dims, affine, lesions)?)?;
+    }
+    save("volumes.csv", volumes_csv(&results.volumes).as_bytes())?;
+    let mut report = report(tools.screening, seen, results, &input.notes);
+    report["scanner"] = json!(input.scanner);
+    report["whole_ms"] = json!(whole_ms);
+    report["memory_peak_mib"] = json!(measuring::memory_peak_mib());
+    let text = serde_json::to_string_pretty(&report).map_err(|e| e.to_string())?;
+    save("report.json", text.as_bytes())
+}
+
+/// Screens every picture; the first must be a head, another that is none is left out.
+fn screen_all<'a>(
+    tools: Tools,
+    input: &'a Input,
+    person: Person,
+) -> Result<Vec<Seen<'a>>, Problem> {
+    let mut seen = Vec::new();
+    for picture in &input.pictures {
+        let kind = &picture.source.kind;
+        let outcome = screen_volume(
+            tools.screening,
+            tools.norms,
+            &picture.volume,
+            kind,
+            person.age_years,
+            person.sex,
+        );
+        match outcome.map_err(Problem::Internal)? {
+            SeriesOutcome::Screened(found) => {
+                let (screened, result) = *found;
+                seen.push(Seen {
+                    picture,
+                    screened,
+                    result,
+                });
+            }
+            SeriesOutcome::NotAnalysed(reason) if seen.is_empty() => {
+                return Err(Problem::NotAnalysed(reason));
+            }
+            SeriesOutcome::NotAnalysed(_) => {}
+        }
+    }
+    Ok(seen)
+}
+
+/// The inner error says why there is no measurement.
+fn measure(
+    tools: Tools,
+    seen: &[Seen],
+    person: Person,
+) -> Result<Result<Measured, String>, String> {
+    let engine = match tools.measuring {
+        Ok(engine) => engine,
+        Err(why) => return Ok(Err(why.to_owned())),
+    };
+    let look = |seen: &Seen| -> Result<Result<Look, String>, String> {
+        let Picture { volume, source } = seen.picture;
+        measuring::look_screened(engine, volume, &seen.screened, source.clone())
+    };
+    let main = match look(&seen[0])? {
+        Ok(look) => look,
+        Err(why) => return Ok(Err(why)),
+    };
+    let (mut flair, mut no_lesions) = (None, None);
+    if let Some(second) = seen.get(1) {
+        match look(second)? {
+            Ok(look) => flair = Some(look),
+            Err(why) => no_lesions = Some(format!("FLAIR: {why}")),
+        }
+    }
+    let reference = Reference {
+        norms: tools.norms,
+        scanner: tools.calibration.map(|c| (c.version, &c.calibration)),
+        age_years: person.age_years,
+        sex: person.sex,
+    };
+    let mut measured = measuring::combine(&main, flair.as_ref(), engine, reference);
+    measured.measurement.no_lesions = no_lesions.or(measured.measurement.no_lesions);
+    Ok(Ok(measured))
+}
+
+fn from_measured(measured: Measured, seen: &[Seen]) -> Results {
+    let flair = seen.get(1).unwrap_or(&seen[0]);
+    let Volume { dims, affine, .. } = flair.picture.volume;
+    Results {
+        segmentation: measured.segmentation,
+        lesions: measured.lesions.map(|lesions| (dims, affine, lesions)),
+        volumes: measured.measurement.volumes.clone(),
+        measurement: Ok(measured.measurement),
+    }
+}
+
+fn from_screening(engine: &Engine, seen: &Seen, why: String) -> Results {
+    Results {
+        segmentation: on_grid(&seen.screened, engine, &seen.picture.volume),
+        lesions: None,
+        volumes: seen.result.volumes.clone(),
+        measurement: Err(why),
+    }
 }
 
 /// FreeSurfer codes on the input's grid: the label of the nearest voxel of the network's grid.
@@ -248,21 +267,21 @@ fn on_grid(screened: &Screened, engine: &Engine, volume: &Volume) -> Vec<u8> {
     out
 }
 
-fn volumes_csv(result: &ScreeningResult) -> String {
-    let whole = result.volumes.iter().find(|v| v.structure == INTRACRANIAL);
-    let intracranial = whole.map_or(f64::NAN, |v| v.volume_mm3);
+fn volumes_csv(volumes: &[VolumeDetail]) -> String {
     let mut csv = "structure,label,volume_mm3,percent_icv,z,percentile\n".to_owned();
-    let or_empty = |value: Option<f64>| value.map(|v| format!("{v:.3}")).unwrap_or_default();
-    for v in &result.volumes {
+    let number = |value: Option<f64>, digits: usize| {
+        value.map(|v| format!("{v:.digits$}")).unwrap_or_default()
+    };
+    for v in volumes {
         let _ = writeln!(
             csv,
-            "{},{},{:.1},{:.4},{},{}",
+            "{},{},{:.1},{},{},{}",
             quoted(&v.structure),
             v.label.map(|l| l.to_string()).unwrap_or_default(),
             v.volume_mm3,
-            100.0 * v.volume_mm3 / intracranial,
-            or_empty(v.z),
-            or_empty(v.percentile)
+            number(v.percent_icv, 4),
+            number(v.z, 3),
+            number(v.percentile, 3)
         );
     }
     csv
@@ -277,26 +296,44 @@ fn quoted(text: &str) -> String {
     }
 }
 
-fn report(engine: &Engine, result: &ScreeningResult, notes: &[String]) -> serde_json::Value {
+fn report(
+    engine: &Engine,
+    seen: &[Seen],
+    results: &Results,
+    notes: &[String],
+) -> serde_json::Value {
+    let strongest = seen.iter().max_by(|a, b| {
+        let p = |s: &Seen| s.result.p_calibrated.unwrap_or(0.0);
+        p(a).total_cmp(&p(b))
+    });
+    let screening = strongest.and_then(|s| {
+        Some(Screening {
+            p_calibrated: s.result.p_calibrated?,
+            prevalence_train: s.result.prevalence_train?,
+        })
+    });
+    let measurement = results.measurement.as_ref().ok();
+    let relied_on = measurement.filter(|m| !m.quality.doubtful);
     let evidence = Evidence {
-        screening: result
-            .p_calibrated
-            .zip(result.prevalence_train)
-            .map(|(p, prevalence)| Screening {
-                p_calibrated: p,
-                prevalence_train: prevalence,
-            }),
-        findings: result.findings.clone(),
+        screening,
+        findings: merge_findings(seen.iter().map(|s| &s.result)),
+        volumetry: relied_on.map(|m| Volumetry {
+            groups: groups_known(m),
+            findings: m.findings.clone(),
+        }),
         ..Evidence::default()
     };
     let ranking = rank(&evidence, &TriageSettings::default());
+    let screenings: Vec<&ScreeningResult> = seen.iter().map(|s| &s.result).collect();
     json!({
         "notice": crate::RESEARCH_USE,
         "software": concat!("firstread ", env!("CARGO_PKG_VERSION")),
         "model": engine.card.label(),
         "provider": engine.provider,
-        "stage": "screening at 2 mm; full volumetry is not part of this version",
-        "screening": result,
+        "screening": screenings,
+        "volumetry": if measurement.is_some() { "done" } else { "not_done" },
+        "volumetry_reason": results.measurement.as_ref().err(),
+        "measurement": measurement,
         "p_abnormal": ranking.p_abnormal,
         "band": ranking.band,
         "head_start_minutes": ranking.head_start_ms / 60_000,

@@ -19,11 +19,15 @@ pub struct ModelCard {
     pub sha256: String,
     /// FreeSurfer code of each channel; the first is background.
     pub codes: Vec<i64>,
-    /// Share of abnormal cases among the maps that calibration was made on.
+    /// Share of abnormal cases among the maps that calibration was made on. Screening only, as
+    /// the next two.
+    #[serde(default = "half")]
     pub prevalence_train: f64,
     /// `head_logit` below it: does not look like a head.
+    #[serde(default)]
     pub head_threshold: f64,
     /// Study logit to calibrated logit.
+    #[serde(default)]
     pub calibration: Calibration,
     /// The network's input.
     pub input: InputCard,
@@ -36,6 +40,19 @@ pub struct Calibration {
     pub scale: f64,
     /// Offset.
     pub offset: f64,
+}
+
+impl Default for Calibration {
+    fn default() -> Self {
+        Self {
+            scale: 1.0,
+            offset: 0.0,
+        }
+    }
+}
+
+fn half() -> f64 {
+    0.5
 }
 
 /// What the network wants to see.

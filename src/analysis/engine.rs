@@ -4,12 +4,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use ort::environment::Environment;
-use ort::session::Session;
+use ort::ep::cuda::ConvAlgorithmSearch;
 use ort::session::builder::GraphOptimizationLevel;
+use ort::session::{RunOptions, Session, SessionOutputs};
 use serde::{Deserialize, Serialize};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::card::{ModelCard, NormOffsets};
+
+/// Name of the measuring network.
+const MEASURING: &str = "volumetry";
 
 /// Settings of inference.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,6 +30,8 @@ pub struct EngineSettings {
     pub threads: usize,
     /// `analysis.decode_memory_mib`: cap of a process that decodes one series.
     pub decode_memory_mib: u64,
+    /// `analysis.volumetry`: measure studies after screening; `false` screens only.
+    pub volumetry: bool,
     /// `analysis.attempts_max`: after so many failures a study is given up, with the reason.
     pub attempts_max: i64,
 }
@@ -38,6 +44,7 @@ impl Default for EngineSettings {
             provider: "auto".into(),
             threads: 0,
             decode_memory_mib: 2048,
+            volumetry: true,
             attempts_max: 4,
         }
     }
@@ -82,6 +89,17 @@ pub struct Engine {
     /// What it runs on: `cpu` or `cuda`.
     pub provider: &'static str,
     pub(super) session: Mutex<Session>,
+    pub(super) options: RunOptions,
+}
+
+impl Engine {
+    /// Ends the run under way, and every later one, with an error: a server that stops does not
+    /// wait for a measurement.
+    pub fn interrupt(&self) {
+        if let Err(e) = self.options.terminate() {
+            warn!(error = %e, "could not interrupt a network");
+        }
+    }
 }
 
 impl Runtime {
@@ -126,6 +144,25 @@ impl Runtime {
             norms,
             provider,
             session: Mutex::new(session),
+            options: RunOptions::new().map_err(|e| e.to_string())?,
+        })
+    }
+
+    /// The measuring network, or in words why there is none: studies are screened without it.
+    ///
+    /// # Errors
+    /// Where it is turned off, absent, or does not fit its card.
+    pub fn measuring_engine(&self) -> Result<Engine, String> {
+        if !self.settings.volumetry {
+            return Err("turned off by analysis.volumetry".into());
+        }
+        let card = self.models.join(format!("{MEASURING}.toml"));
+        if !card.exists() {
+            return Err("no network for it is installed".into());
+        }
+        self.engine(MEASURING).map_err(|e| {
+            error!(error = %e, "no volumetry");
+            "its network does not fit its card or cannot be loaded".into()
         })
     }
 
@@ -149,9 +186,17 @@ impl Runtime {
             .with_optimization_level(GraphOptimizationLevel::All)
             .map_err(|e| e.to_string())?
             .with_intra_threads(self.threads)
+            .map_err(|e| e.to_string())?
+            .with_deterministic_compute(true)
             .map_err(|e| e.to_string())?;
         if cuda {
-            let provider = ort::ep::CUDA::default().build().error_on_failure();
+            // Timing the algorithms at each start would choose other ones from run to run, and
+            // TF32 rounds to 10 bits: the same study must give the same bits, close to the CPU's.
+            let provider = ort::ep::CUDA::default()
+                .with_conv_algorithm_search(ConvAlgorithmSearch::Heuristic)
+                .with_tf32(false)
+                .build()
+                .error_on_failure();
             builder = builder
                 .with_execution_providers([provider])
                 .map_err(|e| e.to_string())?;
@@ -164,6 +209,42 @@ impl Runtime {
             .map_err(|e| e.to_string())?
             .commit_from_memory(bytes)
             .map_err(text)
+    }
+}
+
+/// An output of `count` finite numbers.
+pub(super) fn floats(
+    outputs: &SessionOutputs,
+    name: &str,
+    count: usize,
+) -> Result<Vec<f32>, String> {
+    let value = outputs
+        .get(name)
+        .ok_or_else(|| format!("the network gives no {name}"))?;
+    let (_, data) = value
+        .try_extract_tensor::<f32>()
+        .map_err(|e| format!("the network's {name}: {e}"))?;
+    if data.len() == count && data.iter().all(|v| v.is_finite()) {
+        Ok(data.to_vec())
+    } else {
+        Err(format!("the network's {name} is malformed"))
+    }
+}
+
+/// The output `labels`: `count` indices below `codes`.
+pub(super) fn labels(
+    outputs: &SessionOutputs,
+    count: usize,
+    codes: usize,
+) -> Result<Vec<u8>, String> {
+    let value = outputs.get("labels").ok_or("the network gives no labels")?;
+    let (_, labels) = value
+        .try_extract_tensor::<u8>()
+        .map_err(|e| format!("the network's labels: {e}"))?;
+    if labels.len() == count && labels.iter().all(|l| usize::from(*l) < codes) {
+        Ok(labels.to_vec())
+    } else {
+        Err("the network's labels are malformed".into())
     }
 }
 

@@ -4,11 +4,18 @@ pub mod analyze;
 mod card;
 mod engine;
 mod findings;
+mod lesions;
 mod measurement;
+pub mod measuring;
+pub mod outlines;
 mod pictures;
 mod pipeline;
+mod quality;
 mod screening;
+mod stage_two;
 pub mod volumes;
+mod volumetry;
+mod volumetry_findings;
 
 pub(crate) use card::hex;
 pub use card::{ModelCard, NormOffsets};
@@ -20,3 +27,5 @@ pub use measurement::{
 pub use pictures::{OUTLINES, Outline, PLANES, draw};
 pub use pipeline::{Analyst, SeriesOutcome, screen_volume};
 pub use screening::{Screened, screen};
+pub use stage_two::{LESIONS, SEGMENTATION, scanner_name};
+pub use volumetry::Segmented;

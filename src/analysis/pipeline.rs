@@ -25,6 +25,9 @@ use crate::worklist::NewsDesk;
 /// Series tried in turn where the first choice turns out unusable.
 const TRIES_MAX: usize = 6;
 
+/// Why a study is not measured that was not screened.
+const NOT_SCREENED: &str = "not screened";
+
 /// Screens studies.
 pub struct Analyst {
     /// Database.
@@ -35,6 +38,8 @@ pub struct Analyst {
     pub clock: SharedClock,
     /// The screening network.
     pub engine: Arc<Engine>,
+    /// The measuring network, or why there is none.
+    pub measuring: Result<Arc<Engine>, String>,
     /// Norm table.
     pub norms: Arc<Norms>,
     /// Ranking.
@@ -94,7 +99,7 @@ impl Analyst {
                 "failed".clone_into(&mut s.state);
                 s.not_analysed_reason = Some(why.to_owned());
                 s.evidence.not_analysed = Some(why.to_owned());
-                volumetry_not_done(s);
+                volumetry_not_done(s, NOT_SCREENED);
             })
             .await?;
         self.news.tell(&uid);
@@ -138,7 +143,10 @@ impl Analyst {
         Ok(rows)
     }
 
-    fn choose(study: &StudyForAnalysis, unusable: &BTreeMap<String, String>) -> choice::Choice {
+    pub(super) fn choose(
+        study: &StudyForAnalysis,
+        unusable: &BTreeMap<String, String>,
+    ) -> choice::Choice {
         let candidates: Vec<Candidate> = study
             .series
             .iter()
@@ -286,9 +294,11 @@ impl Analyst {
         let now = self.clock.now_ms();
         let pending = study.series.iter().any(|s| !s.settled && !s.own_result);
         let looked = looked_at(study, rows);
+        let no_network = self.measuring.as_ref().err().map(String::as_str);
         self.store
             .change_standing(study.id, &self.ranker, now, |s| {
                 stand(s, rows, looked, pending, now);
+                stand_for_volumetry(s, no_network, pending);
             })
             .await?;
         self.news.tell(&study.study_uid);
@@ -350,7 +360,7 @@ fn stand(s: &mut Standing, rows: &[ScreeningRow], looked: String, pending: bool,
         let p = |r: &ScreeningRow| r.result.p_calibrated.unwrap_or(0.0);
         p(a).total_cmp(&p(b))
     });
-    s.evidence.findings = merge_findings(screened());
+    s.evidence.findings = merge_findings(screened().map(|r| &r.result));
     s.evidence.partial = screened().any(|r| r.partial_volume);
     s.evidence.screening = strongest.and_then(|r| {
         Some(Screening {
@@ -364,7 +374,6 @@ fn stand(s: &mut Standing, rows: &[ScreeningRow], looked: String, pending: bool,
         s.evidence.not_analysed = None;
         s.screened_at = s.screened_at.or(Some(now));
         s.looked_at = Some(looked);
-        volumetry_not_done(s);
     } else if !pending {
         let failed = !rows.is_empty() && rows.iter().all(|r| r.outcome == "failed");
         let reason = why_not(rows);
@@ -372,20 +381,37 @@ fn stand(s: &mut Standing, rows: &[ScreeningRow], looked: String, pending: bool,
         s.not_analysed_reason = Some(reason.clone());
         s.evidence.not_analysed = Some(reason);
         s.screened_at = None;
-        volumetry_not_done(s);
     }
 }
 
-/// Stage two is not part of this version; the row says so rather than "pending" for ever.
-fn volumetry_not_done(s: &mut Standing) {
+/// Asks for volumetry once all series of a screened study are in: so that no screening of the
+/// study's other series has to wait for it.
+fn stand_for_volumetry(s: &mut Standing, no_network: Option<&str>, pending: bool) {
+    match (s.state.as_str(), no_network) {
+        ("screened", None) => {
+            "pending".clone_into(&mut s.volumetry);
+            s.volumetry_reason = None;
+            s.wants_volumetry = !pending;
+        }
+        ("screened", Some(why)) => volumetry_not_done(s, why),
+        ("not_analysed" | "failed", _) => volumetry_not_done(s, NOT_SCREENED),
+        _ => {}
+    }
+}
+
+fn volumetry_not_done(s: &mut Standing, why: &str) {
     "not_done".clone_into(&mut s.volumetry);
-    s.volumetry_reason = Some("not part of this version".into());
+    s.volumetry_reason = Some(why.to_owned());
+    s.evidence.volumetry = None;
+    s.analysed_at = None;
 }
 
 /// One finding a code: where two series show the same, the stronger one.
-fn merge_findings<'a>(rows: impl Iterator<Item = &'a ScreeningRow>) -> Vec<Finding> {
+pub(super) fn merge_findings<'a>(
+    results: impl Iterator<Item = &'a ScreeningResult>,
+) -> Vec<Finding> {
     let mut best: BTreeMap<&str, &Finding> = BTreeMap::new();
-    for finding in rows.flat_map(|r| &r.result.findings) {
+    for finding in results.flat_map(|r| &r.findings) {
         let slot = best.entry(&finding.code).or_insert(finding);
         if finding.minutes > slot.minutes {
             *slot = finding;

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use ort::value::Tensor;
 
-use super::engine::Engine;
+use super::engine::{Engine, floats, labels};
 use crate::volume::screening_grid::{self, Grid};
 use crate::volume::{Affine, Volume};
 
@@ -82,35 +82,20 @@ fn run(engine: &Engine, grid: &Grid) -> Result<Raw, String> {
         .session
         .lock()
         .map_err(|_| "the network is broken".to_owned())?;
-    let outputs = session.run(ort::inputs!["image" => input]).map_err(text)?;
-    let floats = |name: &str, n: usize| -> Result<Vec<f32>, String> {
-        let value = outputs
-            .get(name)
-            .ok_or_else(|| format!("the network gives no {name}"))?;
-        let (_, data) = value.try_extract_tensor::<f32>().map_err(text)?;
-        let right = data.len() == n && data.iter().all(|v| v.is_finite());
-        if right {
-            Ok(data.to_vec())
-        } else {
-            Err(format!("the network's {name} is malformed"))
-        }
-    };
+    let outputs = session
+        .run_with_options(ort::inputs!["image" => input], &engine.options)
+        .map_err(text)?;
     let voxels = x * y * z;
-    let labels = outputs.get("labels").ok_or("the network gives no labels")?;
-    let (_, labels) = labels.try_extract_tensor::<u8>().map_err(text)?;
     let codes = engine.card.codes.len();
-    if labels.len() != voxels || labels.iter().any(|l| usize::from(*l) >= codes) {
-        return Err("the network's labels are malformed".into());
-    }
     Ok(Raw {
-        labels: labels.to_vec(),
-        abnormality: floats("abnormality", voxels)?,
-        volumes_mm3: floats("volumes_mm3", codes)?
+        labels: labels(&outputs, voxels, codes)?,
+        abnormality: floats(&outputs, "abnormality", voxels)?,
+        volumes_mm3: floats(&outputs, "volumes_mm3", codes)?
             .into_iter()
             .map(f64::from)
             .collect(),
-        p_logit: f64::from(floats("p_logit", 1)?[0]),
-        head_logit: f64::from(floats("head_logit", 1)?[0]),
+        p_logit: f64::from(floats(&outputs, "p_logit", 1)?[0]),
+        head_logit: f64::from(floats(&outputs, "head_logit", 1)?[0]),
     })
 }
 

@@ -1,5 +1,7 @@
 //! `firstread validate`: label maps against the truth, and against each of several raters.
 
+mod gate;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -7,10 +9,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
-use super::{BAD_INPUT, Failure, say};
+use super::{BAD_INPUT, Failure, NOT_ANALYSED, say};
 use crate::validation::{
     self, BlandAltman, Interval, Labels, LesionScores, STRUCTURES, Scheme, StructureScores,
-    bland_altman, bootstrap_mean, correlation, icc_agreement, lesion_scores, mean, on_grid,
+    bland_altman, bootstrap_mean, correlation, icc_agreement, lesion_scores, mean, on_grid, plot,
 };
 use crate::volume::nifti;
 
@@ -40,6 +42,13 @@ pub struct Validate {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    /// Folder for plots (SVG): scores by structure, differences of volumes.
+    #[arg(long)]
+    plots: Option<PathBuf>,
+    /// The present model's report (`validate --json`) on the same cases: exit code 4 unless the
+    /// prediction beats it, or agrees with the raters as well as they do.
+    #[arg(long)]
+    gate: Option<PathBuf>,
 }
 
 fn scheme(text: &str) -> Result<Scheme, String> {
@@ -61,6 +70,8 @@ struct Report {
     cases: Vec<String>,
     /// Over cases of the mean over structures (or of the lesion Dice).
     dice: Option<Interval>,
+    /// The same of each case.
+    dice_of_cases: BTreeMap<String, f64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     structures: Vec<Row>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,6 +82,11 @@ struct Report {
     lesion_f1: Option<Interval>,
     #[serde(skip_serializing_if = "Option::is_none")]
     raters: Option<Raters>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gate: Option<gate::Gate>,
+    /// Names of files and what is in them.
+    #[serde(skip)]
+    plots: Vec<(&'static str, String)>,
 }
 
 /// One structure over all cases.
@@ -110,14 +126,32 @@ struct Raters {
 /// # Errors
 /// When a folder has no label maps, the names do not match, or a file cannot be read.
 pub fn run(arguments: &Validate) -> Result<(), Failure> {
-    let report = compare(arguments).map_err(|e| (BAD_INPUT, e))?;
+    let bad = |e: String| (BAD_INPUT, e);
+    let mut report = compare(arguments).map_err(bad)?;
+    if let Some(present) = &arguments.gate {
+        let present = gate::read(present).map_err(bad)?;
+        let new = serde_json::to_value(&report).and_then(serde_json::from_value);
+        let new: gate::Scores = new.map_err(|e| (1, e.to_string()))?;
+        let as_experts = report.raters.as_ref().is_some_and(|r| r.passes);
+        report.gate = Some(gate::judge(&new, &present, as_experts).map_err(bad)?);
+    }
+    if let Some(folder) = &arguments.plots {
+        let named = |e: std::io::Error| (BAD_INPUT, format!("{}: {e}", folder.display()));
+        std::fs::create_dir_all(folder).map_err(named)?;
+        for (name, svg) in &report.plots {
+            std::fs::write(folder.join(name), svg).map_err(named)?;
+        }
+    }
     if arguments.json {
         let text = serde_json::to_string_pretty(&report).map_err(|e| (1, e.to_string()))?;
         say(&text);
     } else {
         say(&table(&report));
     }
-    Ok(())
+    match &report.gate {
+        Some(gate) if !gate.accepted => Err((NOT_ANALYSED, "the model is refused".into())),
+        _ => Ok(()),
+    }
 }
 
 fn compare(arguments: &Validate) -> Result<Report, String> {
@@ -230,8 +264,19 @@ impl Cases {
             let of = |s: &StructureScores| (s.truth_mm3, s.prediction_mm3);
             self.structures.iter().flatten().map(of).collect()
         };
+        let plots = self.plots(&volumes);
+        // A case without the structures in question has no score.
+        let of_cases: Vec<Option<f64>> = if self.structures.is_empty() {
+            self.lesions.iter().map(|l| l.dice).collect()
+        } else {
+            self.structures.iter().map(of_case).collect()
+        };
+        let named = self.names.iter().cloned().zip(of_cases);
         Report {
             notice: crate::RESEARCH_USE,
+            plots,
+            gate: None,
+            dice_of_cases: named.filter_map(|(name, d)| Some((name, d?))).collect(),
             dice: bootstrap_mean(&dice),
             structures: rows,
             volumes: Some(agreement(&volumes)),
@@ -240,6 +285,27 @@ impl Cases {
             lesions: self.names.iter().cloned().zip(self.lesions).collect(),
             cases: self.names,
         }
+    }
+
+    fn plots(&self, volumes: &[(f64, f64)]) -> Vec<(&'static str, String)> {
+        let (title, rows): (&str, Vec<(&str, Vec<f64>)>) = if self.structures.is_empty() {
+            let cases = self.names.iter().zip(&self.lesions);
+            let rows = cases.map(|(name, l)| (name.as_str(), l.dice.into_iter().collect()));
+            ("Dice by case", rows.collect())
+        } else {
+            let row = |at: usize| {
+                let scores = self.structures.iter().filter_map(|case| case[at].dice);
+                (STRUCTURES[at].name, scores.collect())
+            };
+            (
+                "Dice by structure",
+                (0..STRUCTURES.len()).map(row).collect(),
+            )
+        };
+        vec![
+            ("dice.svg", plot::scores(title, &rows)),
+            ("volumes.svg", plot::differences("Volumes", volumes)),
+        ]
     }
 
     fn row(&self, at: usize) -> Row {
@@ -408,6 +474,9 @@ fn table(report: &Report) -> String {
             "difference: {}: {verdict}",
             interval(&raters.difference)
         );
+    }
+    if let Some(gate) = &report.gate {
+        out += &gate::table(gate);
     }
     out + crate::RESEARCH_USE
 }

@@ -1,4 +1,7 @@
-//! Workers: they take the job whose study stands highest in the list, one at a time.
+//! Workers: each takes jobs of one kind, that of the study highest in the list first, one at a time.
+//!
+//! One screens and one measures. Measuring does not begin while a screening waits or runs; a
+//! screening that comes meanwhile runs beside it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -12,7 +15,7 @@ use crate::analysis::Analyst;
 use crate::clock::SharedClock;
 use crate::results::Results;
 use crate::store::Store;
-use crate::store::jobs::{Job, RESULTS};
+use crate::store::jobs::{Job, RESULTS, VOLUMETRY};
 
 /// How long a worker may be silent before its job is given to another.
 const LEASE_MS: i64 = 120_000;
@@ -25,6 +28,8 @@ const RETRY_MS: i64 = 2_000;
 pub struct Worker {
     /// Name in leases.
     pub name: String,
+    /// Kind of its jobs.
+    pub kind: &'static str,
     /// Database.
     pub store: Store,
     /// Time.
@@ -35,6 +40,8 @@ pub struct Worker {
     pub results: Arc<Results>,
     /// Rung when there is a new job.
     pub work: Arc<Notify>,
+    /// Rung when a job is done: another worker may have been waiting for that.
+    pub done: Arc<Notify>,
     /// When the worker was last alive: shown as a banner when it stops.
     pub beat_ms: Arc<AtomicI64>,
 }
@@ -46,7 +53,7 @@ impl Worker {
             self.beat();
             let claimed = self
                 .store
-                .claim_job(&self.name, self.clock.now_ms(), LEASE_MS)
+                .claim_job(self.kind, &self.name, self.clock.now_ms(), LEASE_MS)
                 .await;
             let job = match claimed {
                 Ok(job) => job,
@@ -81,6 +88,7 @@ impl Worker {
         let done = async {
             match job.kind.as_str() {
                 RESULTS => self.results.make(job.study_id).await,
+                VOLUMETRY => self.analyst.measure_study(job.study_id).await,
                 _ => self.analyst.screen_study(job.study_id).await,
             }
         };
@@ -103,6 +111,7 @@ impl Worker {
         if let Err(e) = settled {
             error!(error = %e, job.id, "could not settle a job; its lease will run out");
         }
+        self.done.notify_one();
     }
 
     async fn failed(&self, job: &Job, why: &str) -> Result<(), crate::store::StoreError> {
@@ -115,9 +124,11 @@ impl Worker {
         );
         if job.attempts >= self.analyst.attempts_max() {
             info!(job.id, study.id = job.study_id, "given up");
-            // The analysis stands, whatever becomes of its objects.
-            if job.kind != RESULTS {
-                self.analyst.give_up(job.study_id, why).await?;
+            match job.kind.as_str() {
+                // The analysis stands, whatever becomes of its objects.
+                RESULTS => {}
+                VOLUMETRY => self.analyst.give_up_measuring(job.study_id, why).await?,
+                _ => self.analyst.give_up(job.study_id, why).await?,
             }
             return self.store.finish_job(job).await;
         }

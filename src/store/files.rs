@@ -6,6 +6,7 @@
 //! quarantine/                            what was kept aside, with its reason in the database
 //! pictures/STUDY/SERIES/PLANE.png        what the study page shows
 //! results/STUDY/SOP.dcm                  our own objects, for the PACS
+//! measurements/STUDY/NAME.nii.gz         label maps of measured studies
 //! ```
 
 use std::io;
@@ -105,6 +106,12 @@ impl Files {
             sync_folder(folder)?;
         }
         Ok(path)
+    }
+
+    /// Where a study's label maps live. `None` unless it is a UID.
+    #[must_use]
+    pub fn measurement_folder(&self, study_uid: &str) -> Option<PathBuf> {
+        is_uid(study_uid).then(|| self.root.join("measurements").join(study_uid))
     }
 
     /// Removes what an earlier process left half received: it was never acknowledged.

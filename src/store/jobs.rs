@@ -12,6 +12,8 @@ use super::{Store, StoreError};
 
 /// Screening of a study's series.
 pub const SCREEN: &str = "screen";
+/// Measuring of a screened study.
+pub const VOLUMETRY: &str = "volumetry";
 
 /// Making a study's results and handing them to the outbox.
 pub const RESULTS: &str = "results";
@@ -56,12 +58,14 @@ pub(crate) async fn enqueue(
 }
 
 impl Store {
-    /// Takes the job whose study stands highest in the list, for `lease_ms`.
+    /// Takes the job of a kind whose study stands highest in the list, for `lease_ms`.
+    /// Studies are not measured while a screening waits or runs.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn claim_job(
         &self,
+        kind: &str,
         worker: &str,
         now_ms: i64,
         lease_ms: i64,
@@ -72,13 +76,19 @@ impl Store {
         } else {
             ""
         };
+        let idle = if kind == VOLUMETRY {
+            "AND NOT EXISTS (SELECT 1 FROM job s WHERE s.kind = 'screen' AND s.run_after <= $1)"
+        } else {
+            ""
+        };
         let sql = format!(
             "SELECT job.id, job.kind, job.study_id, job.generation, job.attempts + 1 AS attempts \
              FROM job JOIN study ON study.id = job.study_id \
-             WHERE job.run_after <= $1 AND (job.leased_until IS NULL OR job.leased_until < $1) \
+             WHERE job.kind = $2 AND job.run_after <= $1 \
+             AND (job.leased_until IS NULL OR job.leased_until < $1) {idle} \
              ORDER BY study.effective_arrival_ms, study.arrived_at, study.study_uid LIMIT 1 {lock}"
         );
-        let found = Job::find_by_statement(self.statement(&sql, vec![now_ms.into()]))
+        let found = Job::find_by_statement(self.statement(&sql, vec![now_ms.into(), kind.into()]))
             .one(&tx)
             .await?;
         if let Some(job) = &found {
@@ -164,11 +174,109 @@ impl Store {
         Ok(freed.rows_affected)
     }
 
+    /// Whether a screening waits or runs.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn screening_waits(&self, now_ms: i64) -> Result<bool, StoreError> {
+        let waiting = job::Entity::find()
+            .filter(job::Column::Kind.eq(SCREEN))
+            .filter(job::Column::RunAfter.lte(now_ms))
+            .one(self.read())
+            .await?;
+        Ok(waiting.is_some())
+    }
+
     /// Jobs waiting or running.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn jobs_waiting(&self) -> Result<u64, StoreError> {
         sea_orm::PaginatorTrait::count(job::Entity::find(), self.read()).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::entity::study;
+    use sea_orm::{ActiveModelTrait, ActiveValue::Set};
+
+    const NOW: i64 = 1_000_000;
+
+    async fn store(folder: &tempfile::TempDir) -> Store {
+        Store::open(None, folder.path()).await.unwrap()
+    }
+
+    /// A study whose head start is `minutes`.
+    async fn study(store: &Store, minutes: i64) -> i64 {
+        let tx = store.begin().await.unwrap();
+        let text = |text: &str| Set(text.to_owned());
+        let row = study::ActiveModel {
+            study_uid: text(&format!("1.2.{minutes}")),
+            arrived_at: Set(0),
+            last_received_at: Set(0),
+            reading: text("open"),
+            state: text("screened"),
+            volumetry: text("pending"),
+            order_priority: text("routine"),
+            evidence_json: text("{}"),
+            ranking_json: text("{}"),
+            settings_version: Set(1),
+            head_start_ms: Set(minutes * 60_000),
+            effective_arrival_ms: Set(-minutes * 60_000),
+            band: text("routine"),
+            highest_band: text("routine"),
+            changed_at: Set(0),
+            ..Default::default()
+        };
+        let id = row.insert(&tx).await.unwrap().id;
+        tx.commit().await.unwrap();
+        id
+    }
+
+    async fn ask(store: &Store, kind: &str, study_id: i64, run_after: i64) {
+        let tx = store.begin().await.unwrap();
+        enqueue(&tx, kind, study_id, run_after).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    async fn claim(store: &Store, kind: &str) -> Option<Job> {
+        store.claim_job(kind, "worker", NOW, 1000).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn measuring_waits_for_screenings_and_takes_the_most_urgent_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(&folder).await;
+        let (later, sooner) = (study(&store, 5).await, study(&store, 90).await);
+        for id in [later, sooner] {
+            ask(&store, VOLUMETRY, id, 0).await;
+        }
+        ask(&store, SCREEN, later, 0).await;
+        assert!(store.screening_waits(NOW).await.unwrap());
+        assert_eq!(claim(&store, VOLUMETRY).await, None, "a screening waits");
+        let screening = claim(&store, SCREEN).await.unwrap();
+        assert_eq!(
+            (screening.study_id, screening.kind.as_str()),
+            (later, SCREEN)
+        );
+        assert_eq!(claim(&store, VOLUMETRY).await, None, "a screening runs");
+        store.finish_job(&screening).await.unwrap();
+        assert!(!store.screening_waits(NOW).await.unwrap());
+        assert_eq!(claim(&store, VOLUMETRY).await.unwrap().study_id, sooner);
+        assert_eq!(claim(&store, VOLUMETRY).await.unwrap().study_id, later);
+        assert_eq!(claim(&store, VOLUMETRY).await, None, "all are taken");
+    }
+
+    #[tokio::test]
+    async fn a_screening_that_is_put_off_holds_nobody_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(&folder).await;
+        let id = study(&store, 5).await;
+        ask(&store, VOLUMETRY, id, 0).await;
+        ask(&store, SCREEN, id, NOW + 60_000).await;
+        assert_eq!(claim(&store, SCREEN).await, None);
+        assert_eq!(claim(&store, VOLUMETRY).await.unwrap().study_id, id);
     }
 }

@@ -14,6 +14,7 @@ pub mod files;
 pub mod filters;
 pub mod intake;
 pub mod jobs;
+pub mod measurements;
 pub mod messages;
 #[path = "../../migrations/mod.rs"]
 pub mod migrations;

@@ -91,6 +91,10 @@ pub struct Standing {
     pub looked_at: Option<String>,
     /// When screening was done.
     pub screened_at: Option<i64>,
+    /// When volumetry was done.
+    pub analysed_at: Option<i64>,
+    /// Asks for volumetry in the same transaction; not kept.
+    pub wants_volumetry: bool,
 }
 
 impl Standing {
@@ -133,6 +137,9 @@ impl Store {
             change(&mut standing);
             if standing.has_news_since(&before) {
                 jobs::enqueue(&tx, jobs::RESULTS, study_id, now_ms).await?;
+            }
+            if standing.wants_volumetry {
+                jobs::enqueue(&tx, jobs::VOLUMETRY, study_id, now_ms).await?;
             }
             update(&tx, study, standing, &rules, ranker, now_ms).await?;
         }
@@ -225,6 +232,8 @@ fn standing(study: &study::Model) -> Standing {
         volumetry_reason: study.volumetry_reason.clone(),
         looked_at: study.looked_at.clone(),
         screened_at: study.screened_at,
+        analysed_at: study.analysed_at,
+        wants_volumetry: false,
     }
 }
 
@@ -247,15 +256,12 @@ async fn update(
     row.volumetry_reason = Set(standing.volumetry_reason);
     row.looked_at = Set(standing.looked_at);
     row.screened_at = Set(standing.screened_at);
+    row.analysed_at = Set(standing.analysed_at);
     let reached = place(&mut row, &standing.evidence, arrived_at, highest, rules);
     row.changed_at = Set(now_ms);
     row.update(tx).await?;
-    let findings: Vec<&str> = standing
-        .evidence
-        .findings
-        .iter()
-        .map(|f| f.code.as_str())
-        .collect();
+    let counted = standing.evidence.findings_that_count();
+    let findings: Vec<&str> = counted.iter().map(|f| f.code.as_str()).collect();
     let facts = Facts {
         before: highest,
         reached,

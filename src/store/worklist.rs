@@ -129,6 +129,10 @@ impl Store {
             .iter()
             .map(|s| serde_json::from_str(&s.result_json).ok())
             .collect();
+        let measured = self.measurement(study.id).await?;
+        let measured = measured
+            .filter(|row| row.not_done.is_none() && study.volumetry == "done")
+            .map(|row| row.result);
         let findings = item
             .reasons
             .iter()
@@ -140,7 +144,11 @@ impl Store {
             reading: study.reading.clone(),
             settings_version: study.settings_version,
             series: self.series_details(study.id).await?,
-            volumes: volumes(&results),
+            volumes: match &measured {
+                Some(measured) => measured.volumes.clone(),
+                None => volumes(&results),
+            },
+            measurement: measured,
             screenings: screenings
                 .iter()
                 .zip(&results)
@@ -319,8 +327,9 @@ impl Store {
 }
 
 /// Reason codes that are not measured in the images.
-pub(super) const NOT_FINDINGS: [&str; 6] = [
+pub(super) const NOT_FINDINGS: [&str; 7] = [
     "screening",
+    "lowered_after_volumetry",
     "order_stat",
     "order_asap",
     "not_analysed",

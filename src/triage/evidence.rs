@@ -71,6 +71,15 @@ pub struct Screening {
     pub prevalence_train: f64,
 }
 
+/// What volumetry found, in place of what screening found of the same groups.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Volumetry {
+    /// Groups of findings that volumetry knows better than screening.
+    pub groups: Vec<String>,
+    /// What it found.
+    pub findings: Vec<Finding>,
+}
+
 /// Everything the ranking of a study rests on.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Evidence {
@@ -80,11 +89,29 @@ pub struct Evidence {
     pub screening: Option<Screening>,
     /// Why there is none, when it is known that there will be none.
     pub not_analysed: Option<String>,
-    /// Findings.
+    /// Findings of screening.
     pub findings: Vec<Finding>,
+    /// What volumetry found, where it was done and can be relied on.
+    #[serde(default)]
+    pub volumetry: Option<Volumetry>,
     /// Minutes by the site's own rules, with their text; never negative.
     pub site_rules: Vec<(String, f64)>,
     /// It rests on a volume of which slices are missing, as far as is known: ranked, but not alerted.
     #[serde(default)]
     pub partial: bool,
+}
+
+impl Evidence {
+    /// The findings that count: volumetry's in place of screening's of the same groups.
+    #[must_use]
+    pub fn findings_that_count(&self) -> Vec<Finding> {
+        let Some(volumetry) = &self.volumetry else {
+            return self.findings.clone();
+        };
+        let kept = self
+            .findings
+            .iter()
+            .filter(|f| !volumetry.groups.contains(&f.group));
+        kept.chain(&volumetry.findings).cloned().collect()
+    }
 }

@@ -12,7 +12,7 @@ mod minutes;
 mod ranking;
 mod settings;
 
-pub use evidence::{Evidence, Finding, OrderPriority, Screening};
+pub use evidence::{Evidence, Finding, OrderPriority, Screening, Volumetry};
 pub use minutes::whole_minutes;
 pub use ranking::{Band, Ranking, Reason, ai_minutes, rank};
 pub use settings::TriageSettings;

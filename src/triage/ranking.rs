@@ -96,9 +96,33 @@ pub fn rank(evidence: &Evidence, settings: &TriageSettings) -> Ranking {
         logistic(logit(s.p_calibrated.clamp(1e-9, 1.0 - 1e-9)) + shift)
     });
     let ai_minutes = ai_term(evidence, p_abnormal, settings, &mut reasons);
-    let findings_minutes = findings_term(&evidence.findings, settings, &mut reasons);
+    let findings = evidence.findings_that_count();
+    let findings_minutes = findings_term(&findings, settings, &mut reasons);
     let site_rules_minutes = site_rules_term(&evidence.site_rules, settings, &mut reasons);
     let total = order_minutes + ai_minutes + findings_minutes + site_rules_minutes;
+    let has_screening = evidence.screening.is_some();
+    let band = band(
+        has_screening,
+        &findings,
+        ai_minutes + findings_minutes,
+        settings,
+    );
+    if evidence.volumetry.is_some() {
+        let coarse = findings_term(&evidence.findings, settings, &mut Vec::new());
+        let before = self::band(
+            has_screening,
+            &evidence.findings,
+            ai_minutes + coarse,
+            settings,
+        );
+        if before > band {
+            reasons.push(Reason {
+                code: "lowered_after_volumetry".into(),
+                text: format!("lowered from {} after volumetry", before.as_str()),
+                minutes: 0.0,
+            });
+        }
+    }
     reasons.sort_by(|a, b| b.minutes.total_cmp(&a.minutes));
     #[expect(
         clippy::cast_possible_truncation,
@@ -112,7 +136,7 @@ pub fn rank(evidence: &Evidence, settings: &TriageSettings) -> Ranking {
         findings_minutes,
         site_rules_minutes,
         p_abnormal,
-        band: band(evidence, ai_minutes + findings_minutes, settings),
+        band,
         reasons,
     }
 }
@@ -220,10 +244,15 @@ fn site_rules_term(
     total
 }
 
-fn band(evidence: &Evidence, ai_and_findings: f64, settings: &TriageSettings) -> Band {
-    if evidence.findings.iter().any(|f| f.critical) {
+fn band(
+    has_screening: bool,
+    findings: &[Finding],
+    ai_and_findings: f64,
+    settings: &TriageSettings,
+) -> Band {
+    if findings.iter().any(|f| f.critical) {
         Band::Critical
-    } else if evidence.screening.is_none() {
+    } else if !has_screening {
         Band::Pending
     } else if ai_and_findings >= settings.urgent_from_minutes {
         Band::Urgent
@@ -237,7 +266,7 @@ fn band(evidence: &Evidence, ai_and_findings: f64, settings: &TriageSettings) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::triage::Screening;
+    use crate::triage::{Screening, Volumetry};
     use proptest::prelude::*;
 
     fn screened(p: f64) -> Evidence {
@@ -303,6 +332,31 @@ mod tests {
     }
 
     #[test]
+    fn volumetry_replaces_what_it_knows_better_and_says_what_it_lowered() {
+        let s = TriageSettings::default();
+        let mut evidence = screened(0.35);
+        evidence.findings = vec![finding("ventricles", 36.0), finding("region", 5.0)];
+        let before = rank(&evidence, &s);
+        evidence.volumetry = Some(Volumetry {
+            groups: vec!["ventricles".into()],
+            findings: vec![finding("lesions", 2.0)],
+        });
+        let after = rank(&evidence, &s);
+        assert!((after.findings_minutes - 7.0).abs() < 1e-9, "{after:?}");
+        assert!(before.band > after.band);
+        let lowered = format!("lowered from {} after volumetry", before.band.as_str());
+        assert!(after.reasons.iter().any(|r| r.text == lowered), "{after:?}");
+        // It may raise, too, and then says nothing of the kind.
+        evidence.volumetry = Some(Volumetry {
+            groups: vec!["ventricles".into()],
+            findings: vec![finding("ventricles", 50.0)],
+        });
+        let raised = rank(&evidence, &s);
+        assert!(raised.head_start_ms > before.head_start_ms);
+        assert!(raised.reasons.iter().all(|r| !r.text.contains("lowered")));
+    }
+
+    #[test]
     fn an_order_lies_outside_every_cap_and_raises_no_band() {
         let s = TriageSettings::default();
         let mut evidence = screened(0.01);
@@ -336,6 +390,7 @@ mod tests {
                         ..finding(["a", "b", "c", "d"][g], minutes)
                     })
                     .collect(),
+                volumetry: None,
                 site_rules: vec![],
             }
         })

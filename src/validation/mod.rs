@@ -3,6 +3,7 @@
 mod agreement;
 mod labels;
 mod lesions;
+pub mod plot;
 mod proportion;
 mod surface;
 

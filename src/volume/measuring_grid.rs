@@ -23,13 +23,13 @@ pub const GRID: [usize; 3] = [160, 192, 160];
 const STEP_MM: f64 = 1.0;
 /// Voxels of this size, mm, are taken as they are.
 const OWN_VOXELS_MM: std::ops::RangeInclusive<f64> = 0.85..=1.15;
-/// The box ends this far above the brain, mm.
+/// The box's last voxel lies this far above the brain's last plane, mm.
 const TOP_MARGIN_MM: f64 = 6.0;
 /// Distance of the planes in which the brain is counted, mm: the screening network's voxels.
 const PLANE_MM: f64 = 2.0;
 /// Brain voxels (2 mm) in a plane that counts.
 const PLANE_VOXELS_MIN: usize = 30;
-/// Planes looked at on either side of the screening grid's first one.
+/// Planes looked at on either side of the input's first voxel.
 const PLANES_MAX: usize = 512;
 
 /// Where the screening network saw brain.
@@ -339,7 +339,7 @@ impl Axis {
                 });
             }
             let place = turned as f64 * self.spacing_mm / self.step_mm - self.start as f64;
-            Reading::at(place, count)
+            Reading::at(place, count).filter(|_| place < count as f64 - 0.5)
         };
         (0..self.length).map(of).collect()
     }
@@ -383,7 +383,9 @@ fn turned_affine(volume: &Volume, turn: Turn) -> Result<(Affine, Vector), NotAVo
     Ok((affine, turn.map(|(axis, _)| sizes[axis])))
 }
 
-/// First and last plane that hold brain along each axis of the turned input, mm from its first voxel.
+/// From where to where planes hold brain along each axis of the turned input, mm from its first
+/// voxel. Planes are counted from there, too: an upright screening grid lies on odd mm, so each
+/// of its planes falls into the middle of a bin.
 #[allow(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
@@ -403,16 +405,12 @@ fn brain_extent(
         let at = apply(&map, index);
         std::array::from_fn(|n| at[n] * spacings[n])
     };
-    // Counted from the screening grid's first voxel, so that an upright grid's planes fall
-    // into the middle of their bins.
-    let reference = mm([0.0; 3]);
     let mut counts = vec![[0_usize; 3]; 2 * PLANES_MAX];
     let [_, ny, nz] = brain.dims;
     for at in components::largest(brain.dims, |at| brain.labels[at] != 0) {
         let index = [at / (ny * nz), at / nz % ny, at % nz].map(|i| i as f64);
         for (n, place) in mm(index).into_iter().enumerate() {
-            let plane =
-                rounded((place - reference[n]) / PLANE_MM) + PLANES_MAX.cast_signed() as i64;
+            let plane = (place / PLANE_MM).floor() as i64 + PLANES_MAX.cast_signed() as i64;
             if let Some(count) = usize::try_from(plane).ok().and_then(|p| counts.get_mut(p)) {
                 count[n] += 1;
             }
@@ -423,8 +421,7 @@ fn brain_extent(
         let enough = |count: &[usize; 3]| count[n] >= PLANE_VOXELS_MIN;
         let first = counts.iter().position(enough).ok_or_else(no_brain)?;
         let last = counts.iter().rposition(enough).ok_or_else(no_brain)?;
-        *extent =
-            [first, last].map(|plane| reference[n] + PLANE_MM * (plane as f64 - PLANES_MAX as f64));
+        *extent = [first, last + 1].map(|plane| PLANE_MM * (plane as f64 - PLANES_MAX as f64));
     }
     Ok(extents)
 }

@@ -16,6 +16,7 @@ mod health;
 mod intake;
 mod live;
 mod login;
+mod measured;
 mod messages;
 mod probes;
 mod quality;

@@ -12,6 +12,7 @@ use super::answer::{PageError, Problem, html};
 use super::filters::parameters;
 use super::gate::Visitor;
 use super::intake::{Aside, KEPT_ASIDE_SHOWN};
+use super::measured::MeasuredView;
 use super::reading::COMMENT_CHARS_MAX;
 use super::view::{Frame, Row};
 use super::{shown, words};
@@ -30,7 +31,7 @@ const Z_SHOWN_MAX: f64 = 3.5;
 /// Width of the scale in its own units.
 const SCALE_WIDTH: f64 = 120.0;
 /// Planes that may be asked for, with what lies over them.
-const PICTURES: [&str; 15] = [
+const PICTURES: [&str; 21] = [
     "axial",
     "coronal",
     "sagittal",
@@ -46,6 +47,12 @@ const PICTURES: [&str; 15] = [
     "axial_overlay",
     "coronal_overlay",
     "sagittal_overlay",
+    "measured_axial",
+    "measured_coronal",
+    "measured_sagittal",
+    "measured_axial_overlay",
+    "measured_coronal_overlay",
+    "measured_sagittal_overlay",
 ];
 
 #[derive(Template)]
@@ -69,6 +76,8 @@ struct StudyPage {
     pictured: Vec<Pictured>,
     /// In two columns.
     volumes: Vec<Vec<Volume>>,
+    /// What stage two measured; the coarse volumes are not shown then.
+    measured: Option<MeasuredView>,
     volumetry: Option<String>,
     no_norms: Option<String>,
     series: Vec<SeriesDetail>,
@@ -126,9 +135,12 @@ struct Pictured {
     first: bool,
 }
 
-struct Volume {
+/// A line of a table of volumes.
+pub(super) struct Volume {
     name: String,
     millilitres: String,
+    /// Of intracranial volume.
+    percent: Option<String>,
     z: Option<String>,
     percentile: Option<String>,
     /// Where the marker stands on the scale.
@@ -188,7 +200,7 @@ pub(super) async fn page(
     let zone = state.settings.time_zone;
     let minutes: Vec<f64> = study.item.reasons.iter().map(|r| r.minutes).collect();
     let whole = words::whole_minutes(&minutes);
-    let no_norms = common_no_norm(&study.volumes);
+    let (volumes, no_norms) = volume_rows(&study.volumes);
     html(&StudyPage {
         frame: Frame::new(&row.name, "", &visitor, &state),
         reading: reading(&study.reading),
@@ -215,7 +227,11 @@ pub(super) async fn page(
         probability: study.item.p_abnormal.map(|p| format!("{p:.3}")),
         probability_band: study.item.p_abnormal.map(words::probability_band),
         pictured: pictured(&study),
-        volumes: volumes(&study.volumes, no_norms.as_deref()),
+        measured: study
+            .measurement
+            .as_ref()
+            .map(|m| MeasuredView::new(m, &study.series)),
+        volumes,
         volumetry: row.volumetry.as_deref().map(without_subject),
         no_norms,
         screenings: study
@@ -250,13 +266,6 @@ fn reading(reading: &str) -> String {
     }
 }
 
-/// With a capital letter, as a line of a table begins.
-fn named(text: &str) -> String {
-    let mut letters = text.chars();
-    let first = letters.next().map(|c| c.to_uppercase().to_string());
-    first.unwrap_or_default() + letters.as_str()
-}
-
 /// The last word of each reader on a finding, comments left out.
 fn last_words<'a>(study: &'a StudyDetail, code: &str) -> Vec<&'a FeedbackEntry> {
     let mut seen = BTreeSet::new();
@@ -271,7 +280,7 @@ fn comments(study: &StudyDetail, state: &WebState) -> Vec<Comment> {
     let (now_ms, zone) = (state.clock.now_ms(), state.settings.time_zone);
     let about = |code: &str| {
         let reason = study.item.reasons.iter().find(|r| r.code == code);
-        reason.map_or_else(|| code.to_owned(), |r| named(&r.text))
+        reason.map_or_else(|| code.to_owned(), |r| words::sentence(&r.text))
     };
     let commented = study.feedback.iter().filter_map(|f| {
         Some(Comment {
@@ -302,9 +311,9 @@ fn terms(study: &StudyDetail, whole: &[i64], me: &str) -> Vec<Term> {
                 .partition(|f| f.who == me);
             Term {
                 code: reason.code.clone(),
-                text: named(&reason.text),
+                text: words::sentence(&reason.text),
                 minutes: format!("+{minutes}"),
-                counts: reason.minutes > 0.0,
+                counts: reason.minutes > 0.0 || reason.code == words::LOWERED,
                 asks: takes_feedback(&reason.code),
                 mine: mine.first().map_or("", |f| f.verdict.as_str()),
                 others: others
@@ -348,6 +357,12 @@ fn without_subject(volumetry: &str) -> String {
     volumetry.trim_start_matches("Volumetry ").to_owned()
 }
 
+/// The table, and the reason that all share for having no z.
+pub(super) fn volume_rows(all: &[VolumeDetail]) -> (Vec<Vec<Volume>>, Option<String>) {
+    let shared = common_no_norm(all);
+    (volumes(all, shared.as_deref()), shared)
+}
+
 fn volumes(all: &[VolumeDetail], said_once: Option<&str>) -> Vec<Vec<Volume>> {
     let half = all.len().div_ceil(2).max(1);
     let column = |part: &[VolumeDetail]| part.iter().map(|v| volume(v, said_once)).collect();
@@ -366,7 +381,8 @@ fn volume(v: &VolumeDetail, said_once: Option<&str>) -> Volume {
     let at = z.unwrap_or(0.0).clamp(-Z_SHOWN_MAX, Z_SHOWN_MAX);
     Volume {
         name: v.structure.replace('_', " "),
-        millilitres: format!("{:.1}", v.volume_mm3 / 1000.0),
+        millilitres: millilitres(v.volume_mm3),
+        percent: v.percent_icv.map(|p| format!("{p:.2}")),
         z: z.map(|z| format!("{z:+.1}").replace('-', "\u{2212}")),
         percentile: v.percentile.map(words::percentile),
         x: format!(
@@ -378,6 +394,16 @@ fn volume(v: &VolumeDetail, said_once: Option<&str>) -> Volume {
             .no_norm
             .clone()
             .filter(|why| Some(why.as_str()) != said_once),
+    }
+}
+
+/// Small structures need the second decimal.
+fn millilitres(mm3: f64) -> String {
+    let ml = mm3 / 1000.0;
+    if ml < 10.0 {
+        format!("{ml:.2}")
+    } else {
+        format!("{ml:.1}")
     }
 }
 

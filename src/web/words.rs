@@ -200,6 +200,9 @@ pub(super) fn signed(minutes: f64) -> String {
     format!("{minutes:+.1}").replace('-', "\u{2212}")
 }
 
+/// Code of the reason that takes nothing back and gives nothing: volumetry saw less than screening.
+pub(super) const LOWERED: &str = "lowered_after_volumetry";
+
 /// "ranked as if it had arrived 94 min earlier: +58 screening, +36 lateral ventricles ...".
 ///
 /// A STAT order is said in words: its week of head start would hide the rest.
@@ -224,13 +227,15 @@ pub(super) fn why(item: &WorklistItem) -> String {
     } else {
         ""
     };
+    let lowered = item.reasons.iter().find(|r| r.code == LOWERED);
+    let lowered = lowered.map(|r| format!("; {}", r.text)).unwrap_or_default();
     match (total, terms.as_slice()) {
-        (0, _) => format!("{lead}ranked by arrival, no head start"),
+        (0, _) => format!("{lead}ranked by arrival, no head start{lowered}"),
         (_, [only]) if is_average(only) => {
             format!("{lead}ranked as an average study: as if it had arrived {total} min earlier")
         }
         _ => format!(
-            "{lead}ranked as if it had arrived {total} min earlier: {}",
+            "{lead}ranked as if it had arrived {total} min earlier: {}{lowered}",
             listed.join(", ")
         ),
     }
@@ -281,12 +286,22 @@ pub(super) fn state(item: &WorklistItem, now_ms: UnixMillis, zone: Tz) -> String
     }
 }
 
+/// With a capital letter, as a sentence or a line of a table begins.
+pub(super) fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|c| c.to_uppercase().to_string());
+    first.unwrap_or_default() + letters.as_str()
+}
+
 /// State of volumetry, for the row; nothing is said before screening.
 pub(super) fn volumetry(item: &WorklistItem) -> Option<String> {
     match item.volumetry.as_str() {
         _ if item.state != "screened" => None,
         "pending" => Some("Volumetry pending".to_owned()),
-        "done" => Some("Volumetry done".to_owned()),
+        "done" => Some(match item.volumetry_reason.as_deref() {
+            Some(why) => format!("Volumetry done, {why}"),
+            None => "Volumetry done".to_owned(),
+        }),
         _ => Some(match item.volumetry_reason.as_deref() {
             Some(why) => format!("Volumetry not done: {why}"),
             None => "Volumetry not done".to_owned(),
@@ -377,6 +392,14 @@ mod tests {
             ],
             "ranked as if it had arrived 94 min earlier: +58 screening, \
              +36 lateral ventricles above the 99th percentile",
+        );
+        check_why(
+            vec![
+                reason("screening", "screening", 57.6),
+                reason(LOWERED, "lowered from urgent after volumetry", 0.0),
+            ],
+            "ranked as if it had arrived 58 min earlier: +58 screening; \
+             lowered from urgent after volumetry",
         );
         check_why(
             vec![

@@ -13,6 +13,7 @@ pub use reading::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
+use crate::analysis::Measurement;
 use crate::triage::{Band, Reason};
 
 /// Rows on one page of the list.
@@ -122,8 +123,10 @@ pub struct StudyDetail {
     pub series: Vec<SeriesDetail>,
     /// What screening said, one entry a screened series.
     pub screenings: Vec<ScreeningDetail>,
-    /// Volumes with z and percentile; empty before analysis.
+    /// Volumes with z and percentile; empty before analysis, coarse ones before volumetry.
     pub volumes: Vec<VolumeDetail>,
+    /// What volumetry measured; null before it and where it was not done.
+    pub measurement: Option<Measurement>,
     /// Findings (those reasons that were measured in the images).
     pub findings: Vec<Reason>,
     /// What readers did with it, newest first.

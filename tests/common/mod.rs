@@ -143,6 +143,24 @@ pub fn sample(name: &str) -> PathBuf {
         .join(name)
 }
 
+/// A folder of networks: ours for screening, and one that measures by place and brightness alone
+/// (`tests/samples/networks/make.py`), so that what it must give is known.
+pub fn test_networks() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for name in [
+        "models/screening.onnx",
+        "models/screening.toml",
+        "models/screening.norms.toml",
+        "tests/samples/networks/volumetry.onnx",
+        "tests/samples/networks/volumetry.toml",
+    ] {
+        let from = root.join(name);
+        std::fs::copy(&from, folder.path().join(from.file_name().unwrap())).unwrap();
+    }
+    folder
+}
+
 /// A running `firstread serve`, killed when dropped.
 pub struct TestServer {
     pub data: PathBuf,
@@ -174,6 +192,16 @@ impl TestServer {
     /// Starts on what an earlier server left.
     pub fn start_in(data: &Path, url: &str) -> Self {
         Self::start_so(data, url, &[])
+    }
+
+    /// Starts with the networks of a folder, and measures after screening.
+    pub fn start_measuring(database: &Database, models: &Path) -> Self {
+        let settings = [
+            ("FIRSTREAD_ANALYSIS__VOLUMETRY", "true"),
+            ("FIRSTREAD_ANALYSIS__MODELS", models.to_str().unwrap()),
+        ];
+        let settings = settings.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        Self::start_with(database, &settings)
     }
 
     fn start_so(data: &Path, url: &str, settings: &[(String, String)]) -> Self {
@@ -368,6 +396,8 @@ fn spawn(data: &Path, url: &str, settings: &[(String, String)]) -> (Child, Socke
         .arg(data)
         .env("FIRSTREAD_DATABASE__URL", url)
         .env("FIRSTREAD_ADMIN_PASSWORD", "a long test password")
+        // Studies are measured where a test asks for it.
+        .env("FIRSTREAD_ANALYSIS__VOLUMETRY", "false")
         .envs(settings.iter().cloned())
         .envs(
             std::env::var("FIRSTREAD_ONNXRUNTIME").map(|p| ("FIRSTREAD_ANALYSIS__ONNXRUNTIME", p)),

@@ -197,3 +197,88 @@ async fn the_study_page_adds_up() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_measured_study_shows_its_volumes_lesions_and_doubts() {
+    use firstread::analysis::{LesionRegion, Lesions, Measurement, Quality, Region, Remark};
+    use firstread::store::measurements::MeasurementRow;
+    use firstread::worklist::VolumeDetail;
+    for database in databases() {
+        let site = Site::on(&database).await;
+        let reader = site.signed_in(Role::Reader).await;
+        let study = site
+            .study_with(1, 10, 5.0, |row| row.volumetry = Set("done".into()))
+            .await;
+        let result = Measurement {
+            series_uid: format!("{}.1", study.study_uid),
+            contrast: "T1".into(),
+            volumes: vec![VolumeDetail {
+                structure: "total hippocampus".into(),
+                label: None,
+                volume_mm3: 6200.0,
+                percent_icv: Some(0.4493),
+                z: Some(-2.147),
+                percentile: Some(1.59),
+                no_norm: None,
+            }],
+            lesions: Some(Lesions {
+                count: 3,
+                volume_mm3: 4200.0,
+                percent_icv: 0.3,
+                regions: vec![LesionRegion {
+                    region: Region::Periventricular,
+                    count: 3,
+                    volume_mm3: 4200.0,
+                }],
+                lesions: Vec::new(),
+            }),
+            quality: Quality {
+                doubtful: true,
+                remarks: vec![Remark {
+                    code: "cut_off".into(),
+                    text: "the picture ends within the brain above".into(),
+                    doubtful: true,
+                }],
+                confidence: 0.91,
+            },
+            pictures: vec!["measured_axial".into()],
+            norms: "scanner uncalibrated".into(),
+            ..Measurement::default()
+        };
+        let row = MeasurementRow {
+            input: "input".into(),
+            not_done: None,
+            result,
+        };
+        for _ in 0..2 {
+            // In place of the earlier one.
+            let kept = site.store.keep_measurement(study.id, &row, 0).await;
+            kept.unwrap();
+        }
+        let page = site.page(&reader, &format!("/studies/{}", uid(1))).await;
+        for words in [
+            "Volumes measured on T1.",
+            "Doubtful:",
+            "The picture ends within the brain above",
+            "6.20",
+            "0.45",
+            "\u{2212}2.1",
+            "3 lesions, 4.2 mL together (0.30 % of intracranial volume).",
+            "Periventricular",
+            "measured_axial_overlay.png",
+            "scanner uncalibrated",
+        ] {
+            assert!(page.contains(words), "{words}");
+        }
+        assert!(!page.contains("Coarse volumes"));
+        site.picture(&study.study_uid, "measured_axial_overlay.png", b"outlines");
+        let picture = format!(
+            "/studies/{0}/series/{0}.1/measured_axial_overlay.png",
+            uid(1)
+        );
+        assert_eq!(site.page(&reader, &picture).await, "outlines");
+        let detail = site.store.study_detail(&uid(1), 0).await.unwrap().unwrap();
+        assert_eq!(detail.volumes[0].percentile, Some(1.59));
+        assert_eq!(detail.measurement.unwrap(), row.result);
+    }
+}

@@ -130,6 +130,9 @@ pub struct Judged {
     pub kind: Kind,
     /// Whether it is looked at.
     pub chosen: bool,
+    /// Contrast agent was given.
+    #[serde(default)]
+    pub with_agent: bool,
     /// Why, or why not. Holds no text from the header, only what was found in it.
     pub reason: String,
 }
@@ -161,6 +164,12 @@ impl Choice {
         self.judged(series_uid).map(|s| s.reason.as_str())
     }
 
+    /// Whether contrast agent was given before a series.
+    #[must_use]
+    pub fn with_agent(&self, series_uid: &str) -> bool {
+        self.judged(series_uid).is_some_and(|s| s.with_agent)
+    }
+
     fn judged(&self, series_uid: &str) -> Option<&Judged> {
         self.series.iter().find(|s| s.series_uid == series_uid)
     }
@@ -187,6 +196,7 @@ pub fn choose(candidates: &[Candidate]) -> Choice {
             series_uid: candidates[n].series_uid.clone(),
             kind: classes[n].kind,
             chosen: chosen.contains(&n),
+            with_agent: classes[n].contrast,
             reason: reason(n, candidates, &classes, &chosen),
         })
         .collect();

@@ -39,7 +39,7 @@ impl Block {
     fn new(low: Vector, high: Vector) -> Self {
         let dims = [96, 112, 96];
         let mut affine = IDENTITY.map(|row| row.map(|v| v * 2.0));
-        for (row, at) in affine.iter_mut().zip([-95.0, -125.0, -80.0]) {
+        for (row, at) in affine.iter_mut().zip([-95.0, -125.0, -81.0]) {
             row[3] = at;
         }
         let inside = |at: usize| {
@@ -78,7 +78,7 @@ fn the_box_is_centred_and_ends_above_the_brain() {
     let placement = Placement::new(&volume, &block().brain()).unwrap();
     let first = apply(&placement.affine, [0.0; 3]);
     let last = apply(&placement.affine, GRID.map(|n| (n - 1) as f64));
-    // Planes of the block: x -61..61, y -91..71, z -40..70 on the odd (x, y) and even (z) mm.
+    // Voxels of the block lie on odd mm: its planes reach from -62 to 62, -92 to 72, -40 to 70.
     assert!(
         (f64::midpoint(first[0], last[0]) - 0.0).abs() <= 0.5,
         "{first:?}"
@@ -216,4 +216,69 @@ fn a_picture_without_a_brain_is_refused() {
         ..volume
     };
     assert!(Placement::new(&flat, &block().brain()).is_err());
+}
+
+/// `tests/samples/golden_measuring.json`: what `training/firstread_training/measuring.py` gives for
+/// an oblique head, whose axes are all resampled, and for the same at half its size, two of whose
+/// axes are taken as they are. Brain is where the screening image is above 0.3.
+#[test]
+fn equals_the_training_package() {
+    use crate::volume::{VOXELS_MAX, nifti, screening_grid};
+    const HEAD: &[u8] = include_bytes!("../../../tests/samples/golden_head.nii.gz");
+    const EXPECTED: &str = include_str!("../../../tests/samples/golden_measuring.json");
+    let expected: serde_json::Value = serde_json::from_str(EXPECTED).unwrap();
+    let list = |value: &serde_json::Value| value.as_array().unwrap().clone();
+    let point = |value: &serde_json::Value| -> [usize; 3] {
+        std::array::from_fn(|n| value[n].as_u64().unwrap() as usize)
+    };
+    for case in list(&expected["cases"]) {
+        let mut volume = nifti::read(HEAD, VOXELS_MAX).unwrap();
+        let factor = case["scale"].as_f64().unwrap();
+        volume.affine = volume.affine.map(|row| row.map(|v| v * factor));
+        let screened = screening_grid::prepare(&volume);
+        let labels: Vec<u8> = screened.data.iter().map(|v| u8::from(*v > 0.3)).collect();
+        let brain = Brain {
+            labels: &labels,
+            dims: screened.dims,
+            affine: screened.affine,
+        };
+        let grid = prepare(&volume, &brain).unwrap();
+        for (n, axis) in grid.placement.axes.iter().enumerate() {
+            let step = case["step_mm"][n].as_f64().unwrap();
+            assert!((axis.step_mm - step).abs() < 1e-6, "{factor} {axis:?}");
+            let start = axis.start as f64 * axis.step_mm;
+            let want = case["start_mm"][n].as_f64().unwrap();
+            assert!((start - want).abs() < 1e-4, "{factor} {axis:?}: {want}");
+        }
+        for (probe, want) in list(&case["probes"]).iter().zip(list(&case["image"])) {
+            let [x, y, z] = point(probe);
+            let got = f64::from(grid.data[(x * GRID[1] + y) * GRID[2] + z]);
+            assert!(
+                (got - want.as_f64().unwrap()).abs() < 1e-4,
+                "{probe}: {got} {want}"
+            );
+        }
+        let mean = grid.data.iter().map(|v| f64::from(*v)).sum::<f64>() / grid.data.len() as f64;
+        assert!(
+            (mean - case["mean"].as_f64().unwrap()).abs() < 1e-5,
+            "{mean}"
+        );
+        let steps = |at: usize| {
+            let [_, ny, nz] = GRID;
+            at / (ny * nz) / 7 + at / nz % ny / 5 + at % nz / 3
+        };
+        let numbered: Vec<u8> = (0..grid.data.len()).map(|at| steps(at) as u8).collect();
+        let back = grid.placement.labels_on_input(&numbered);
+        let sum: u64 = back.iter().map(|l| u64::from(*l)).sum();
+        assert_eq!(sum, case["label_sum"].as_u64().unwrap(), "{factor}");
+        let [ni, nj, _] = volume.dims;
+        for (probe, want) in list(&case["label_probes"])
+            .iter()
+            .zip(list(&case["labels"]))
+        {
+            let [i, j, k] = point(probe);
+            let got = u64::from(back[i + ni * (j + nj * k)]);
+            assert_eq!(got, want.as_u64().unwrap(), "{probe}");
+        }
+    }
 }

@@ -1,0 +1,333 @@
+//! From a lesion probability and the structures around it to lesions, their sizes and regions.
+//!
+//! Regions follow the words of the 2017 criteria of Thompson et al. (Lancet Neurol 2018;17:162-173):
+//! periventricular lesions abut a lateral ventricle, juxtacortical ones the cortex, infratentorial
+//! ones lie in brain-stem or cerebellum. "Abut" means within the distances below.
+
+use super::measurement::{Lesion, LesionRegion, Lesions, Region};
+use crate::norms::structures::name_of;
+use crate::volume::affine::{apply, compose, inverse};
+use crate::volume::components::{neighbours, touching};
+use crate::volume::measuring_grid::{GRID, Placement};
+
+/// A voxel belongs to a lesion above this probability.
+const LESION_FROM: f32 = 0.5;
+/// Smaller ones are not counted, mm3.
+const LESION_MM3_MIN: f64 = 3.0;
+/// Part of a lesion that must lie in brain tissue: choroid plexus and flow lie in the ventricles.
+const IN_TISSUE_MIN: f64 = 0.5;
+/// How many voxels (about 1 mm) away a ventricle is still abutted, and the cortex.
+const VENTRICLE_STEPS: usize = 2;
+const CORTEX_STEPS: usize = 1;
+
+/// Code of a white-matter lesion in a label map, and of the tissue it replaces.
+pub const LESION_CODE: u8 = 77;
+const WHITE_MATTER: [u8; 2] = [2, 41];
+const CORTEX: [u8; 2] = [3, 42];
+const LATERAL_VENTRICLES: [u8; 4] = [4, 43, 5, 44];
+/// Background, ventricles and fluid.
+const NO_TISSUE: [u8; 8] = [0, 4, 43, 5, 44, 14, 15, 24];
+const INFRATENTORIAL: [u8; 5] = [7, 46, 8, 47, 16];
+
+/// Lesions of one picture.
+#[derive(Debug, Clone, Default)]
+pub struct LesionMap {
+    /// Probability, 0 where it belongs to nothing that is counted; z fastest.
+    pub probability: Vec<f32>,
+    /// What was counted.
+    pub lesions: Lesions,
+}
+
+/// Finds the lesions of a picture whose structures are `codes`.
+#[must_use]
+pub fn find(
+    codes: &[u8],
+    probability: &[f32],
+    placement: &Placement,
+    intracranial_mm3: f64,
+) -> LesionMap {
+    let voxel_mm3 = placement.voxel_mm3();
+    let mut kept = vec![0.0; probability.len()];
+    let mut found = Vec::new();
+    for voxels in touching(GRID, |at| probability[at] > LESION_FROM) {
+        #[expect(clippy::cast_precision_loss, reason = "counts of voxels")]
+        let (count, in_tissue) = (
+            voxels.len() as f64,
+            voxels
+                .iter()
+                .filter(|at| !NO_TISSUE.contains(&codes[**at]))
+                .count() as f64,
+        );
+        if count * voxel_mm3 < LESION_MM3_MIN || in_tissue < IN_TISSUE_MIN * count {
+            continue;
+        }
+        for at in &voxels {
+            kept[*at] = probability[*at];
+        }
+        found.push(Lesion {
+            region: region(codes, &voxels),
+            side: side(codes, &voxels),
+            volume_mm3: count * voxel_mm3,
+            centre_mm: apply(&placement.affine, centre(&voxels)),
+        });
+    }
+    found.sort_by(|a, b| b.volume_mm3.total_cmp(&a.volume_mm3));
+    let volume_mm3 = whole(found.iter());
+    let of_region = |region: Region| {
+        let there = || found.iter().filter(move |l| l.region == region);
+        LesionRegion {
+            region,
+            count: there().count(),
+            volume_mm3: whole(there()),
+        }
+    };
+    let percent_icv = if intracranial_mm3 > 0.0 {
+        100.0 * volume_mm3 / intracranial_mm3
+    } else {
+        0.0
+    };
+    let lesions = Lesions {
+        count: found.len(),
+        volume_mm3,
+        percent_icv,
+        regions: Region::ALL.map(of_region).to_vec(),
+        lesions: {
+            found.truncate(Lesions::LISTED_MAX);
+            found
+        },
+    };
+    LesionMap {
+        probability: kept,
+        lesions,
+    }
+}
+
+/// mm3 of lesions; of none 0, where `sum` would give -0.
+fn whole<'a>(lesions: impl Iterator<Item = &'a Lesion>) -> f64 {
+    lesions.fold(0.0, |sum, lesion| sum + lesion.volume_mm3)
+}
+
+/// Marks lesions within white matter in a label map of another picture of the same person.
+pub fn mark(codes: &mut [u8], placement: &Placement, lesions: &LesionMap, of: &Placement) {
+    let same = placement == of;
+    let map = inverse(&of.affine).map(|to_box| compose(&to_box, &placement.affine));
+    let [_, ny, nz] = GRID;
+    for at in 0..codes.len() {
+        if !WHITE_MATTER.contains(&codes[at]) {
+            continue;
+        }
+        let there = if same {
+            Some(at)
+        } else {
+            let index = [at / (ny * nz), at / nz % ny, at % nz];
+            map.as_ref()
+                .and_then(|map| nearest(apply(map, float(index))))
+        };
+        if there.is_some_and(|there| lesions.probability[there] > LESION_FROM) {
+            codes[at] = LESION_CODE;
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "grid indices")]
+fn float(index: [usize; 3]) -> [f64; 3] {
+    index.map(|i| i as f64)
+}
+
+/// The voxel of the box nearest to a place in it.
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "checked to lie inside the grid"
+)]
+fn nearest(place: [f64; 3]) -> Option<usize> {
+    let mut index = 0;
+    for (value, n) in place.into_iter().zip(GRID) {
+        let whole = (value + 0.5).floor();
+        if !(whole >= 0.0 && whole < n as f64) {
+            return None;
+        }
+        index = index * n + whole as usize;
+    }
+    Some(index)
+}
+
+fn centre(voxels: &[usize]) -> [f64; 3] {
+    let [_, ny, nz] = GRID;
+    let mut sum = [0.0; 3];
+    for at in voxels {
+        for (s, i) in sum
+            .iter_mut()
+            .zip(float([at / (ny * nz), at / nz % ny, at % nz]))
+        {
+            *s += i;
+        }
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a count of voxels")]
+    let count = voxels.len().max(1) as f64;
+    sum.map(|s| s / count)
+}
+
+fn region(codes: &[u8], voxels: &[usize]) -> Region {
+    let below = voxels
+        .iter()
+        .filter(|at| INFRATENTORIAL.contains(&codes[**at]))
+        .count();
+    if 2 * below > voxels.len() {
+        Region::Infratentorial
+    } else if reaches(codes, voxels, &LATERAL_VENTRICLES, VENTRICLE_STEPS) {
+        Region::Periventricular
+    } else if reaches(codes, voxels, &CORTEX, CORTEX_STEPS) {
+        Region::Juxtacortical
+    } else {
+        Region::Deep
+    }
+}
+
+/// Whether one of `wanted` lies within so many steps of the voxels, or under them.
+fn reaches(codes: &[u8], voxels: &[usize], wanted: &[u8], steps: usize) -> bool {
+    let mut rim = voxels.to_vec();
+    for _ in 0..steps {
+        let mut next: Vec<usize> = rim.iter().flat_map(|at| neighbours(*at, GRID)).collect();
+        next.sort_unstable();
+        next.dedup();
+        if next.iter().any(|at| wanted.contains(&codes[*at])) {
+            return true;
+        }
+        rim = next;
+    }
+    false
+}
+
+fn side(codes: &[u8], voxels: &[usize]) -> Option<String> {
+    let mut counts = [0_usize; 2];
+    for at in voxels {
+        let name = name_of(i64::from(codes[*at])).unwrap_or_default();
+        counts[0] += usize::from(name.starts_with("left "));
+        counts[1] += usize::from(name.starts_with("right "));
+    }
+    match counts {
+        [left, right] if left > right => Some("left".into()),
+        [left, right] if right > left => Some("right".into()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::volume::Volume;
+    use crate::volume::affine::IDENTITY;
+    use crate::volume::measuring_grid::Brain;
+
+    fn at(x: usize, y: usize, z: usize) -> usize {
+        (x * GRID[1] + y) * GRID[2] + z
+    }
+
+    fn placement() -> Placement {
+        let volume = Volume {
+            dims: GRID,
+            affine: IDENTITY,
+            data: vec![1.0; GRID.iter().product()],
+        };
+        let labels = vec![1; 80 * 96 * 80];
+        let mut affine = IDENTITY.map(|row| row.map(|v| v * 2.0));
+        for row in &mut affine {
+            row[3] = 0.5;
+        }
+        let brain = Brain {
+            labels: &labels,
+            dims: [80, 96, 80],
+            affine,
+        };
+        Placement::new(&volume, &brain).unwrap()
+    }
+
+    /// White matter on both sides, a ventricle in the middle, cortex outside, cerebellum below.
+    fn codes() -> Vec<u8> {
+        let mut codes = vec![0; GRID.iter().product()];
+        for x in 20..140 {
+            for y in 30..160 {
+                for z in 10..150 {
+                    let left = x < 80;
+                    codes[at(x, y, z)] = match (x, z) {
+                        (_, 10..40) => [47, 8][usize::from(left)],
+                        (70..90, _) => [43, 4][usize::from(left)],
+                        (20..26 | 134..140, _) => [42, 3][usize::from(left)],
+                        _ => [41, 2][usize::from(left)],
+                    };
+                }
+            }
+        }
+        codes
+    }
+
+    /// Lesions of 3 x 3 x 3 voxels around these middles.
+    fn found(middles: &[[usize; 3]]) -> Lesions {
+        let mut probability = vec![0.0; GRID.iter().product()];
+        for [x, y, z] in middles {
+            for (dx, dy, dz) in (0..27).map(|n| (n / 9, n / 3 % 3, n % 3)) {
+                probability[at(x + dx - 1, y + dy - 1, z + dz - 1)] = 0.9;
+            }
+        }
+        find(&codes(), &probability, &placement(), 1e6).lesions
+    }
+
+    #[track_caller]
+    fn check(middle: [usize; 3], region: Region, side: Option<&str>) {
+        let lesions = found(&[middle]);
+        assert_eq!(lesions.count, 1);
+        assert_eq!(lesions.lesions[0].region, region);
+        assert_eq!(lesions.lesions[0].side.as_deref(), side);
+        assert!((lesions.volume_mm3 - 27.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn regions_and_sides() {
+        check([50, 90, 90], Region::Deep, Some("left"));
+        check([110, 90, 90], Region::Deep, Some("right"));
+        check([67, 90, 90], Region::Periventricular, Some("left"));
+        check([65, 90, 90], Region::Deep, Some("left"));
+        check([27, 90, 90], Region::Juxtacortical, Some("left"));
+        check([132, 90, 90], Region::Juxtacortical, Some("right"));
+        check([50, 90, 20], Region::Infratentorial, Some("left"));
+    }
+
+    #[test]
+    fn what_lies_in_a_ventricle_is_no_lesion() {
+        assert_eq!(found(&[[80, 90, 90]]).count, 0);
+        let both = found(&[[50, 90, 90], [110, 90, 90], [80, 90, 90]]);
+        assert_eq!(both.count, 2);
+        assert_eq!(both.regions.iter().map(|r| r.count).sum::<usize>(), 2);
+        assert!((both.percent_icv - 100.0 * 54.0 / 1e6).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_speck_is_not_counted() {
+        let mut probability = vec![0.0; GRID.iter().product()];
+        probability[at(50, 90, 90)] = 0.9;
+        probability[at(51, 90, 90)] = 0.9;
+        let map = find(&codes(), &probability, &placement(), 1e6);
+        assert_eq!(map.lesions.count, 0);
+        assert!(map.probability.iter().all(|p| *p == 0.0));
+    }
+
+    #[test]
+    fn lesions_are_marked_within_white_matter_only() {
+        let mut codes = codes();
+        let (before, place) = (codes.clone(), placement());
+        let mut probability = vec![0.0; codes.len()];
+        for x in 22..31 {
+            for y in 80..85 {
+                probability[at(x, y, 90)] = 0.9;
+            }
+        }
+        let map = find(&codes, &probability, &place, 1e6);
+        mark(&mut codes, &place, &map, &place);
+        for (n, (code, old)) in codes.iter().zip(&before).enumerate() {
+            let lesion = probability[n] > 0.5 && WHITE_MATTER.contains(old);
+            assert_eq!(*code, if lesion { LESION_CODE } else { *old });
+        }
+    }
+}
