@@ -25,6 +25,7 @@ pub mod ranks;
 pub mod reading;
 pub mod report;
 pub mod results;
+pub mod ris;
 pub mod settings;
 pub mod shown;
 mod unreached;
