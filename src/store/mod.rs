@@ -10,6 +10,7 @@ pub mod audit;
 pub mod deliveries;
 pub mod entity;
 pub mod feedback;
+pub mod fhir;
 pub mod files;
 pub mod filters;
 pub mod intake;
