@@ -42,6 +42,14 @@ impl MigratorTrait for Migrator {
                 up: include_str!("m20261126_000012_resolved.sql"),
             }),
             Box::new(SqlStep {
+                name: "m20261126_000020_ris",
+                up: include_str!("m20261126_000020_ris.sql"),
+            }),
+            Box::new(SqlStep {
+                name: "m20261126_000021_hl7_results",
+                up: include_str!("m20261126_000021_hl7_results.sql"),
+            }),
+            Box::new(SqlStep {
                 name: "m20261126_000030_settings_in_force",
                 up: include_str!("m20261126_000030_settings_in_force.sql"),
             }),

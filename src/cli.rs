@@ -47,6 +47,9 @@ enum Command {
         /// Address and port of DICOM.
         #[arg(long)]
         dicom: Option<SocketAddr>,
+        /// Address and port of HL7 v2 over MLLP; without it, there is none.
+        #[arg(long)]
+        hl7: Option<SocketAddr>,
         /// Settings file, in place of config/*.toml.
         #[arg(long)]
         config: Option<PathBuf>,
@@ -131,10 +134,14 @@ pub fn main() -> ExitCode {
             data,
             http,
             dicom,
+            hl7,
             config,
         } => settings(config.as_deref(), data).and_then(|mut c| {
             c.listen.http = http.unwrap_or(c.listen.http);
             c.listen.dicom = dicom.unwrap_or(c.listen.dicom);
+            if let Some(hl7) = hl7 {
+                c.listen.hl7 = hl7.to_string();
+            }
             block_on(serve(c))
         }),
         Command::Analyze {
@@ -206,10 +213,12 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let server = Server::start(config, Arc::new(SystemClock))
         .await
         .map_err(|e| (1, e))?;
+    let hl7 = server.hl7.map(|at| format!("  HL7 on {at}"));
     say(&format!(
-        "firstread is ready: http://{}/  DICOM on {}\n{}",
+        "firstread is ready: http://{}/  DICOM on {}{}\n{}",
         server.http,
         server.dicom,
+        hl7.unwrap_or_default(),
         crate::RESEARCH_USE
     ));
     server.run(asked_to_stop()).await.map_err(|e| (1, e))

@@ -48,6 +48,15 @@ impl Clock for ManualClock {
     }
 }
 
+/// UTC as HL7 writes times, to the second: `YYYYMMDDHHMMSS+0000`.
+#[must_use]
+pub fn hl7_time(at_ms: UnixMillis) -> String {
+    chrono::DateTime::from_timestamp_millis(at_ms)
+        .unwrap_or_default()
+        .format("%Y%m%d%H%M%S+0000")
+        .to_string()
+}
+
 /// RFC 3339 in UTC with milliseconds, as the JSON API writes times.
 #[must_use]
 pub fn rfc3339(at_ms: UnixMillis) -> String {

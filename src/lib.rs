@@ -14,6 +14,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod dicom;
+pub mod fhir;
 pub mod hl7;
 pub mod intake;
 pub mod jobs;

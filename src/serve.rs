@@ -17,6 +17,8 @@ use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::dicom::decode::DecodeLimits;
 use crate::dicom::receive;
+use crate::hl7::courier::Hl7Courier;
+use crate::hl7::{self, Receiver};
 use crate::intake::{Intake, IntakeParts};
 use crate::jobs::Worker;
 use crate::norms::Norms;
@@ -25,6 +27,7 @@ use crate::report::Reporter;
 use crate::results::{ObjectCourier, Results};
 use crate::store::jobs::{RESULTS, SCREEN, VOLUMETRY};
 use crate::store::ranks::Ranker;
+use crate::store::ris::ResultDestination;
 use crate::store::{Files, Store};
 use crate::web::{self, Health, WebState};
 use crate::worklist::NewsDesk;
@@ -32,12 +35,21 @@ use crate::worklist::NewsDesk;
 /// The norm table, in the binary.
 pub const NORM_TABLE: &str = include_str!("../norms/norms_synthseg_v0.json");
 
+/// What others connect to.
+struct Doors {
+    http: std::net::TcpListener,
+    dicom: TcpListener,
+    hl7: Option<TcpListener>,
+}
+
 /// A running server.
 pub struct Server {
     /// Where pages and API are.
     pub http: SocketAddr,
     /// Where DICOM is.
     pub dicom: SocketAddr,
+    /// Where HL7 is, if it is on.
+    pub hl7: Option<SocketAddr>,
     /// The database.
     pub store: Store,
     stop: CancellationToken,
@@ -71,6 +83,14 @@ impl Server {
                 config.listen.dicom
             )
         })?;
+        let hl7 = match config.listen.hl7()? {
+            None => None,
+            Some(at) => Some(
+                TcpListener::bind(at)
+                    .await
+                    .map_err(|e| format!("could not listen on listen.hl7 {at}: {e}"))?,
+            ),
+        };
         let address = |e: std::io::Error| e.to_string();
         let (http_at, dicom_at) = (
             http.local_addr().map_err(address)?,
@@ -79,6 +99,7 @@ impl Server {
         let mut server = Self {
             http: http_at,
             dicom: dicom_at,
+            hl7: hl7.as_ref().and_then(|l| l.local_addr().ok()),
             store: store.clone(),
             stop: CancellationToken::new(),
             tasks: JoinSet::new(),
@@ -90,8 +111,9 @@ impl Server {
                 "removed objects that an earlier process had not acknowledged"
             );
         }
+        know_ris(&store, &config).await?;
         server
-            .start_parts(config, clock, files, http, dicom)
+            .start_parts(config, clock, files, Doors { http, dicom, hl7 })
             .await?;
         info!(http = %http_at, dicom = %dicom_at, "ready");
         Ok(server)
@@ -102,8 +124,7 @@ impl Server {
         config: Config,
         clock: SharedClock,
         files: Files,
-        http: std::net::TcpListener,
-        dicom: TcpListener,
+        doors: Doors,
     ) -> Result<(), String> {
         let store = self.store.clone();
         first_user(&store, &clock).await?;
@@ -162,7 +183,7 @@ impl Server {
         self.start_outbox(&config, &clock, &alerts, &health)?;
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
-            web::serve(http, state, stop)
+            web::serve(doors.http, state, stop)
                 .await
                 .map_err(|e| format!("web: {e}"))
         });
@@ -180,10 +201,11 @@ impl Server {
             .map_err(database)?;
         let (settings, stop) = (config.dicom.clone(), self.stop.clone());
         self.tasks.spawn(async move {
-            receive::serve(dicom, settings, intake, stop)
+            receive::serve(doors.dicom, settings, intake, stop)
                 .await
                 .map_err(|e| format!("dicom: {e}"))
         });
+        self.start_hl7(doors.hl7, &config, &clock, ranker, news);
         let name = worker_name(&config);
         self.start_workers(&name, &clock, analyst, results, work, &health)
             .await?;
@@ -248,6 +270,30 @@ impl Server {
         Ok(())
     }
 
+    /// Starts what takes messages of the RIS, where it is wanted.
+    fn start_hl7(
+        &mut self,
+        listener: Option<TcpListener>,
+        config: &Config,
+        clock: &SharedClock,
+        ranker: Arc<Ranker>,
+        news: NewsDesk,
+    ) {
+        let Some(listener) = listener else { return };
+        let receiver = Receiver {
+            store: self.store.clone(),
+            clock: clock.clone(),
+            ranker,
+            news,
+            settings: Arc::new(config.hl7.clone()),
+        };
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            hl7::listen::serve(listener, receiver, stop).await;
+            Ok(())
+        });
+    }
+
     /// Starts what escalates alerts and listens to pagers; gives who sends them.
     fn start_alerts(
         &mut self,
@@ -290,6 +336,12 @@ impl Server {
         };
         let names = config.dicom.destinations.iter().map(|d| d.name.clone());
         routes.add(names.collect(), Arc::new(objects));
+        let ris = Hl7Courier {
+            store: self.store.clone(),
+            settings: config.hl7.clone(),
+        };
+        let names = config.hl7.destinations.iter().map(|d| d.name.clone());
+        routes.add(names.collect(), Arc::new(ris));
         if !alerts.destinations.is_empty() {
             let names = alerts.destinations.iter().map(|d| d.name.clone()).collect();
             let announcer = self.start_alerts(config, clock, alerts, health)?;
@@ -343,6 +395,19 @@ impl Server {
         let all = async { while self.tasks.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(Duration::from_secs(20), all).await;
     }
+}
+
+/// Tells the database who gets results.
+async fn know_ris(store: &Store, config: &Config) -> Result<(), String> {
+    let all = config.hl7.destinations.iter().map(|d| ResultDestination {
+        name: d.name.clone(),
+        mapping: d.mapping.as_str().to_owned(),
+        reached: format!("HL7 ({}) to {}", d.mapping.as_str(), d.address),
+    });
+    store
+        .know_result_destinations(&all.collect::<Vec<_>>())
+        .await
+        .map_err(database)
 }
 
 fn analyst(

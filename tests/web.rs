@@ -8,6 +8,8 @@ mod common;
 mod api;
 #[path = "web/deliveries.rs"]
 mod deliveries;
+#[path = "web/fhir.rs"]
+mod fhir;
 #[path = "web/list.rs"]
 mod list;
 #[path = "web/live.rs"]

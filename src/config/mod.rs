@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::alerts::{AlertSettings, SmtpSettings};
 use crate::analysis::EngineSettings;
 use crate::dicom::receive::ReceiveSettings;
+use crate::hl7::Hl7Settings;
 use crate::intake::IntakeSettings;
 use crate::outbox::OutboxSettings;
 use crate::report::ReportSettings;
@@ -53,6 +54,8 @@ pub struct Config {
     pub outbox: OutboxSettings,
     /// Reports.
     pub report: ReportSettings,
+    /// HL7.
+    pub hl7: Hl7Settings,
 }
 
 /// The site.
@@ -92,6 +95,27 @@ pub struct ListenSettings {
     pub http: SocketAddr,
     /// `listen.dicom`: C-ECHO and C-STORE.
     pub dicom: SocketAddr,
+    /// `listen.hl7`: HL7 v2 over MLLP, usually on port 2575; empty is off.
+    pub hl7: String,
+}
+
+impl ListenSettings {
+    /// Where HL7 is, `None` where it is off.
+    ///
+    /// # Errors
+    /// When it is no address.
+    pub fn hl7(&self) -> Result<Option<SocketAddr>, String> {
+        if self.hl7.is_empty() {
+            return Ok(None);
+        }
+        let address = self.hl7.parse().map_err(|_| {
+            format!(
+                "listen.hl7 is {:?}, must be an address and port like 0.0.0.0:2575, or empty",
+                self.hl7
+            )
+        })?;
+        Ok(Some(address))
+    }
 }
 
 impl Default for ListenSettings {
@@ -100,6 +124,7 @@ impl Default for ListenSettings {
             data: "data".into(),
             http: SocketAddr::from(([127, 0, 0, 1], 8080)),
             dicom: SocketAddr::from(([0, 0, 0, 0], 11112)),
+            hl7: String::new(),
         }
     }
 }
@@ -159,10 +184,21 @@ impl Config {
         self.analysis.check()?;
         self.triage.check()?;
         self.worklist.check()?;
+        self.listen.hl7()?;
+        self.hl7.check()?;
         self.web.check()?;
         self.alerts.check()?;
         let by_mail = self.alerts.destinations.iter().any(|d| d.channel.is_mail());
         self.smtp.check(by_mail)?;
+        let twice = |d: &&crate::hl7::Hl7Destination| {
+            self.alerts.destinations.iter().any(|a| a.name == d.name)
+        };
+        if let Some(d) = self.hl7.destinations.iter().find(twice) {
+            return Err(format!(
+                "hl7.destinations and alerts.destinations both have the name {:?}",
+                d.name
+            ));
+        }
         self.outbox.check()
     }
 
@@ -228,6 +264,9 @@ mod tests {
             "[site]\nname = \"a name that no pager has room for\"",
             &["site.name"],
         );
+        check_fails("[listen]\nhl7 = \"2575\"", &["listen.hl7", "2575"]);
+        check_fails("[hl7]\nconnections_max = 0", &["hl7.connections_max"]);
+        check_fails("[hl7]\naccession = [\"OBR\"]", &["hl7.accession", "OBR"]);
         check_fails("[database]\nurl = \"mysql://x\"", &["database.url"]);
     }
 

@@ -237,6 +237,11 @@ impl Recorder {
             } else if patients
                 .get(&h.study_uid)
                 .is_some_and(|known| other_patient(known, &patient))
+                && !self
+                    .parts
+                    .store
+                    .is_patient_of(&h.study_uid, &patient)
+                    .await?
             {
                 Verdict::Conflict("Study Instance UID is known under another patient".into())
             } else if let Some(path) =

@@ -9,12 +9,14 @@ use sea_orm::{
     sea_query::{Expr, OnConflict, Query},
 };
 
-use super::entity::{imaging_order, instance, reading_event, series, study};
+use super::entity::{instance, reading_event, series, study};
 use super::ranks::{Ranker, Rules, place, refresh_places};
+use super::ris::{self, Meeting};
 use super::settings::version_in_force;
 use super::{Store, StoreError};
 use crate::dicom::header::ObjectHeader;
 use crate::triage::{Band, Evidence, OrderPriority};
+use crate::worklist::ris::{Identifier, StudyKeys};
 
 /// How long a study or series is remembered before it is looked up again.
 const REMEMBER_MS: i64 = 10_000;
@@ -195,6 +197,10 @@ impl Store {
         recent.expire(latest);
         let tx = self.begin().await?;
         let rules = ranker.rules_in(&tx).await?;
+        let unknown = |a: &Arrival| !recent.studies.contains_key(&a.header.study_uid);
+        if batch.iter().any(unknown) {
+            ris::meet(&tx, Meeting::Study).await?;
+        }
         let mut slots: Vec<Slot> = Vec::new();
         let mut places: HashMap<(&str, &str), usize> = HashMap::new();
         let mut rows = Vec::with_capacity(batch.len());
@@ -431,14 +437,22 @@ async fn study_row(
     if let Some(id) = known {
         return Ok((id, false));
     }
+    let (patient_id, patient_issuer) = patient_of(tx, header).await?;
+    let keys = StudyKeys {
+        study_uid: &header.study_uid,
+        accession: header.study.accession.as_deref(),
+        accession_issuer: header.study.accession_issuer.as_deref(),
+        patient_id: patient_id.as_deref(),
+        patient_issuer: patient_issuer.as_deref(),
+    };
     let evidence = Evidence {
-        order: order_of(tx, header).await?,
+        order: order_of(tx, &keys, header).await?,
         ..Evidence::default()
     };
     let mut row = study::ActiveModel {
         study_uid: Set(header.study_uid.clone()),
-        patient_id: Set(header.patient.id.clone()),
-        patient_issuer: Set(header.patient.issuer.clone()),
+        patient_id: Set(patient_id),
+        patient_issuer: Set(patient_issuer),
         patient_name: Set(header.patient.name.clone()),
         birth_date: Set(header.patient.birth_date.clone()),
         sex: Set(header.patient.sex.clone()),
@@ -467,19 +481,32 @@ async fn study_row(
     ))
 }
 
+/// Whose study it is by what was merged since the scanner was told.
+async fn patient_of(
+    tx: &DatabaseTransaction,
+    header: &ObjectHeader,
+) -> Result<PatientKey, StoreError> {
+    let named = (header.patient.id.clone(), header.patient.issuer.clone());
+    let known = named.0.as_deref();
+    let Some(patient) = known.and_then(|id| Identifier::new(id, named.1.as_deref())) else {
+        return Ok(named);
+    };
+    let now = ris::current(tx, patient.clone()).await?;
+    if now == patient {
+        return Ok(named);
+    }
+    let issuer = now.issuer_name().map(str::to_owned);
+    Ok((Some(now.id), issuer))
+}
+
 /// The RIS's word on the order, if it came before the study, else the scanner's (0040,1003).
 async fn order_of(
     tx: &DatabaseTransaction,
+    keys: &StudyKeys<'_>,
     header: &ObjectHeader,
 ) -> Result<OrderPriority, StoreError> {
-    if let Some(accession) = &header.study.accession {
-        let order = imaging_order::Entity::find()
-            .filter(imaging_order::Column::Accession.eq(accession))
-            .one(tx)
-            .await?;
-        if let Some(priority) = order.and_then(|o| OrderPriority::parse(&o.priority)) {
-            return Ok(priority);
-        }
+    if let Some(priority) = ris::wanted_priority(tx, keys).await? {
+        return Ok(priority);
     }
     let requested = header.study.requested_priority.as_deref();
     Ok(requested

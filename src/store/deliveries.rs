@@ -34,6 +34,8 @@ pub struct DestinationHealth {
     pub waiting: i64,
     /// Deliveries given up, that nobody has resent or skipped.
     pub dead: i64,
+    /// Where it is, for one of results.
+    pub reached: Option<String>,
 }
 
 /// A delivery, with what it is about.
@@ -104,7 +106,8 @@ const ROWS: &str = "SELECT d.id, d.destination, d.kind, d.state, d.attempts, d.d
      FROM delivery d LEFT JOIN alert a ON a.id = d.alert_id \
      LEFT JOIN object_delivery od ON od.delivery_id = d.id \
      LEFT JOIN result_object ro ON ro.id = od.object_id \
-     LEFT JOIN study s ON s.id = COALESCE(a.study_id, ro.study_id)";
+     LEFT JOIN hl7_result r ON r.delivery_id = d.id \
+     LEFT JOIN study s ON s.id = COALESCE(a.study_id, ro.study_id, r.study_id)";
 
 impl Store {
     /// All destinations that were ever served, in the order of their names.
@@ -120,7 +123,8 @@ impl Store {
         };
         let sql = format!(
             "SELECT d.name, d.paused_at, d.paused_by, d.delivered_at, d.failed_at, d.failures, \
-             d.last_error, {} AS waiting, {} AS dead FROM destination d ORDER BY d.name",
+             d.last_error, {} AS waiting, {} AS dead, r.reached FROM destination d \
+             LEFT JOIN result_destination r ON r.name = d.name ORDER BY d.name",
             count("'waiting', 'sending'"),
             count("'dead'"),
         );

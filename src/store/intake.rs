@@ -8,6 +8,7 @@ use sea_orm::{
 };
 
 use super::entity::{instance, quarantine, series, study};
+use super::ris::{self, Meeting};
 use super::{Store, StoreError, arrivals, jobs};
 use crate::dicom::header::SeriesTags;
 
@@ -141,6 +142,7 @@ impl Store {
     ) -> Result<u64, StoreError> {
         let tx = self.begin().await?;
         super::settings::version_in_force(&tx).await?;
+        ris::meet(&tx, Meeting::Study).await?;
         let there: Option<(i64, Option<i64>)> = instance::Entity::find()
             .select_only()
             .column_as(instance::Column::Id.count(), "images")
@@ -167,6 +169,7 @@ impl Store {
             .exec(&tx)
             .await?;
         jobs::enqueue(&tx, jobs::SCREEN, study_id, now_ms).await?;
+        ris::apply_pending(&tx, study_id, now_ms).await?;
         tx.commit().await?;
         Ok(u64::try_from(images).unwrap_or(0))
     }

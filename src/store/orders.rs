@@ -6,6 +6,7 @@ use sea_orm::{
 
 use super::entity::{idempotency, imaging_order, study};
 use super::ranks::Ranker;
+use super::ris::{self, Meeting};
 use super::{Store, StoreError};
 use crate::triage::OrderPriority;
 
@@ -23,6 +24,7 @@ impl Store {
         now_ms: i64,
     ) -> Result<Vec<String>, StoreError> {
         let tx = self.begin().await?;
+        ris::meet(&tx, Meeting::Message).await?;
         let row = imaging_order::ActiveModel {
             accession: Set(accession.to_owned()),
             priority: Set(priority.as_str().to_owned()),

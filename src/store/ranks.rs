@@ -9,7 +9,7 @@ use sea_orm::{
 
 use super::alerts::{self, Risen};
 use super::entity::study;
-use super::{Store, StoreError, jobs, settings};
+use super::{Store, StoreError, jobs, ris, settings};
 use crate::alerts::policy::{Facts, Policy};
 use crate::triage::{Band, Evidence, OrderPriority, TriageSettings, rank};
 
@@ -126,22 +126,13 @@ impl Store {
         change: impl FnOnce(&mut Standing),
     ) -> Result<(), StoreError> {
         let tx = self.begin().await?;
-        let rules = ranker.rules_in(&tx).await?;
+        ranker.rules_in(&tx).await?;
         let found = study::Entity::find_by_id(study_id)
             .lock_exclusive()
             .one(&tx)
             .await?;
         if let Some(study) = found {
-            let before = standing(&study);
-            let mut standing = before.clone();
-            change(&mut standing);
-            if standing.has_news_since(&before) {
-                jobs::enqueue(&tx, jobs::RESULTS, study_id, now_ms).await?;
-            }
-            if standing.wants_volumetry {
-                jobs::enqueue(&tx, jobs::VOLUMETRY, study_id, now_ms).await?;
-            }
-            update(&tx, study, standing, &rules, ranker, now_ms).await?;
+            change_in(&tx, study, ranker, now_ms, change).await?;
         }
         tx.commit().await
     }
@@ -220,6 +211,28 @@ fn highest(study: &study::Model) -> Band {
     Band::parse(&study.highest_band).unwrap_or(Band::Pending)
 }
 
+/// Applies `change` to a study that is locked, and re-ranks it. Whoever began the transaction has asked for
+/// [`Ranker::rules_in`] before it locked anything.
+pub(super) async fn change_in(
+    tx: &DatabaseTransaction,
+    study: study::Model,
+    ranker: &Ranker,
+    now_ms: i64,
+    change: impl FnOnce(&mut Standing),
+) -> Result<(), StoreError> {
+    let rules = ranker.rules_in(tx).await?;
+    let before = standing(&study);
+    let mut standing = before.clone();
+    change(&mut standing);
+    if standing.has_news_since(&before) {
+        jobs::enqueue(tx, jobs::RESULTS, study.id, now_ms).await?;
+    }
+    if standing.wants_volumetry {
+        jobs::enqueue(tx, jobs::VOLUMETRY, study.id, now_ms).await?;
+    }
+    update(tx, study, standing, &rules, ranker, now_ms).await
+}
+
 fn standing(study: &study::Model) -> Standing {
     let mut evidence: Evidence = serde_json::from_str(&study.evidence_json).unwrap_or_default();
     evidence.order = OrderPriority::parse(&study.order_priority).unwrap_or_default();
@@ -249,6 +262,10 @@ async fn update(
     let highest = highest(&study);
     let (study_id, open) = (study.id, study.reading == "open");
     let institution = study.institution.clone();
+    let mut known: Evidence = serde_json::from_str(&study.evidence_json).unwrap_or_default();
+    known.order = standing.evidence.order;
+    // an order comes from the RIS: only what was found in the images is news to it
+    let is_news = study.state != standing.state || known != standing.evidence;
     let mut row = study.into_active_model();
     row.state = Set(standing.state);
     row.not_analysed_reason = Set(standing.not_analysed_reason);
@@ -277,6 +294,9 @@ async fn update(
         };
         // Boxed: it is rare, and would make every change of a rank as large as itself.
         Box::pin(alerts::raise(tx, risen, &ranker.alerts, now_ms)).await?;
+    }
+    if open && is_news {
+        Box::pin(ris::tell(tx, study_id, highest, reached, now_ms)).await?;
     }
     Ok(())
 }

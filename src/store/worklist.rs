@@ -139,6 +139,7 @@ impl Store {
             .filter(|r| !NOT_FINDINGS.contains(&r.code.as_str()))
             .cloned()
             .collect();
+        let (orders, possible_orders) = self.orders_of(&study).await?;
         Ok(Some(StudyDetail {
             item,
             reading: study.reading.clone(),
@@ -155,6 +156,8 @@ impl Store {
                 .map(|(s, result)| screening_detail(s, result.as_ref()))
                 .collect(),
             findings,
+            orders,
+            possible_orders,
             history: self.history_of(study.id).await?,
             feedback: self.feedback_of(study.id).await?,
             deliveries: self.deliveries_of(study_uid).await?,

@@ -76,7 +76,7 @@ pub(super) async fn page(
         frame: Frame::new("Deliveries", "deliveries", &visitor, &state),
         csrf: visitor.csrf.clone(),
         may_steer: visitor.user.role == Role::Admin,
-        on: !state.alerts.destinations.is_empty() || !state.objects_to.is_empty(),
+        on: !destinations.is_empty(),
         destinations: destinations
             .into_iter()
             .map(|d| destination(d, &state))
@@ -102,13 +102,13 @@ fn destination(d: DestinationHealth, state: &WebState) -> Destination {
         (_, Some(at), _) => format!("Took a message {at}"),
         (_, None, _) => "Nothing sent yet".to_owned(),
     };
+    let reached = settings
+        .map(|s| format!("{} to {}", s.channel.as_str(), s.to))
+        .or_else(|| objects_to.map(|to| format!("DICOM to {to}")))
+        .or(d.reached);
     Destination {
-        reached: match (settings, objects_to) {
-            (Some(s), _) => format!("{} to {}", s.channel.as_str(), s.to),
-            (None, Some(to)) => format!("DICOM to {to}"),
-            (None, None) => "not in the settings any more".to_owned(),
-        },
-        known: settings.is_some() || objects_to.is_some(),
+        known: reached.is_some(),
+        reached: reached.unwrap_or_else(|| "not in the settings any more".to_owned()),
         paused: d.paused_at.map(|ms| {
             let by = d.paused_by.as_deref().unwrap_or("someone");
             format!("since {} by {by}", at(ms))
@@ -129,10 +129,10 @@ pub(super) fn delivery(row: DeliveryRow, state: &WebState) -> Delivery {
         (Some(band), Some(uid), n) => {
             format!("{}, {} and {n} more", words::band(band), short_code(uid))
         }
-        (None, Some(uid), _) => {
-            let object = row.object_kind.as_deref().unwrap_or_default();
-            format!("{}, {}", words::object(object), short_code(uid))
-        }
+        (None, Some(uid), _) => match row.object_kind.as_deref() {
+            Some(object) => format!("{}, {}", words::object(object), short_code(uid)),
+            None => format!("Result, {}", short_code(uid)),
+        },
         _ => "Test message".to_owned(),
     };
     let what = match row.kind.as_str() {

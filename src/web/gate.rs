@@ -115,10 +115,10 @@ pub(super) async fn check(
 }
 
 async fn admit(req: &ServiceRequest) -> Result<(), HttpResponse> {
-    let for_program = req.path().starts_with("/api/");
+    let path = req.path();
     let refuse = |problem: Problem| {
-        if for_program {
-            problem.json()
+        if path.starts_with("/api/") || is_fhir(path) {
+            for_program(path, &problem)
         } else {
             problem.page()
         }
@@ -147,6 +147,19 @@ async fn admit(req: &ServiceRequest) -> Result<(), HttpResponse> {
         Access::Public => Ok(()),
         Access::Page(roles) => admit_visitor(req, roles).await,
         Access::Api(roles) => admit_program(req, roles).await,
+    }
+}
+
+fn is_fhir(path: &str) -> bool {
+    path.starts_with("/fhir/")
+}
+
+/// In the words of the API that a program speaks to.
+fn for_program(path: &str, problem: &Problem) -> HttpResponse {
+    if is_fhir(path) {
+        super::fhir::outcome(problem)
+    } else {
+        problem.json()
     }
 }
 
@@ -250,6 +263,7 @@ fn to_login(req: &ServiceRequest, by_itself: bool) -> HttpResponse {
 }
 
 async fn admit_program(req: &ServiceRequest, roles: &[Role]) -> Result<(), HttpResponse> {
+    let refuse = |problem: Problem| for_program(req.path(), &problem);
     let given = req.headers().get(header::AUTHORIZATION);
     let secret = given
         .and_then(|v| v.to_str().ok())
@@ -259,17 +273,25 @@ async fn admit_program(req: &ServiceRequest, roles: &[Role]) -> Result<(), HttpR
     let Some(secret) = secret else {
         let detail = "Send 'Authorization: Bearer frt_...'. An administrator makes tokens with \
                       'firstread token create NAME --role ROLE'.";
-        return Err(Problem::new(StatusCode::UNAUTHORIZED, "no_token", detail).json());
+        return Err(refuse(Problem::new(
+            StatusCode::UNAUTHORIZED,
+            "no_token",
+            detail,
+        )));
     };
     let holder: Option<TokenHolder> = state(req)
         .ok_or_else(no_state)?
         .store
         .token_holder(secret)
         .await
-        .map_err(|e| Problem::internal(&e).json())?;
+        .map_err(|e| refuse(Problem::internal(&e)))?;
     let Some(holder) = holder else {
         let detail = "This token is not known here, or was revoked.";
-        return Err(Problem::new(StatusCode::UNAUTHORIZED, "unknown_token", detail).json());
+        return Err(refuse(Problem::new(
+            StatusCode::UNAUTHORIZED,
+            "unknown_token",
+            detail,
+        )));
     };
     if !roles.contains(&holder.role) {
         let able: Vec<&str> = roles.iter().map(|r| r.as_str()).collect();
@@ -278,7 +300,7 @@ async fn admit_program(req: &ServiceRequest, roles: &[Role]) -> Result<(), HttpR
             holder.role.as_str(),
             able.join(" or ")
         );
-        return Err(Problem::forbidden("role", detail).json());
+        return Err(refuse(Problem::forbidden("role", detail)));
     }
     req.extensions_mut().insert(holder);
     Ok(())

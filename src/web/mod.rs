@@ -10,6 +10,7 @@ mod api;
 mod assets;
 mod budget;
 mod deliveries;
+mod fhir;
 mod filters;
 mod gate;
 mod health;

@@ -4,8 +4,8 @@ use actix_web::http::Method;
 use actix_web::{Route, web};
 
 use super::{
-    acknowledge, api, assets, budget, deliveries, filters, intake, live, login, messages, probes,
-    quality, ranking, reading, reading_api, report, shown, simulate, study, worklist,
+    acknowledge, api, assets, budget, deliveries, fhir, filters, intake, live, login, messages,
+    probes, quality, ranking, reading, reading_api, report, shown, simulate, study, worklist,
 };
 use crate::store::accounts::Role;
 
@@ -215,6 +215,21 @@ static RULES: &[Rule] = &[
         path: "/api/v1/orders/{accession}",
         access: Access::Api(ORDERS_API),
         handler: || web::put().to(api::put_order),
+    },
+    get("/fhir/metadata", Access::Public, || {
+        web::get().to(fhir::metadata)
+    }),
+    get("/fhir/{type}", Access::Api(READING_API), || {
+        web::get().to(fhir::search)
+    }),
+    get("/fhir/{type}/{id}", Access::Api(READING_API), || {
+        web::get().to(fhir::read)
+    }),
+    Rule {
+        method: Method::PUT,
+        path: "/fhir/{type}/{id}",
+        access: Access::Api(ORDERS_API),
+        handler: || web::put().to(fhir::update),
     },
     get("/healthz", Access::Public, || {
         web::get().to(probes::healthz)

@@ -99,6 +99,11 @@ struct StudyPage {
     comment_chars_max: usize,
     history: Vec<Happened>,
     now_ms: i64,
+    /// How it came to be read, where no reader marked it.
+    read_how: Option<String>,
+    /// Orders it is read under, and those of its patient that may be meant for it.
+    orders: Vec<String>,
+    possible: Vec<String>,
 }
 
 struct Term {
@@ -223,6 +228,9 @@ pub(super) async fn page(
         others,
         idle_minutes: state.settings.worklist.claim_idle_minutes,
         reading_state: study.reading.clone(),
+        read_how: read_how(&study),
+        possible: study.possible_orders.iter().map(words::order).collect(),
+        orders: study.orders.iter().map(words::order).collect(),
         settings_version: study.settings_version,
         probability: study.item.p_abnormal.map(|p| format!("{p:.3}")),
         probability_band: study.item.p_abnormal.map(words::probability_band),
@@ -300,6 +308,13 @@ fn history(study: &StudyDetail, state: &WebState) -> Vec<Happened> {
         text: words::event(event),
     });
     happened.collect()
+}
+
+/// Who marked it read, where that was another system.
+fn read_how(study: &StudyDetail) -> Option<String> {
+    let last = study.history.iter().find(|event| event.what == "read")?;
+    let by_system = study.reading == "read" && last.who.is_none();
+    by_system.then(|| words::event(last))
 }
 
 fn terms(study: &StudyDetail, whole: &[i64], me: &str) -> Vec<Term> {

@@ -6,6 +6,7 @@ use chrono_tz::Tz;
 use crate::clock::UnixMillis;
 pub(super) use crate::triage::whole_minutes;
 use crate::triage::{Band, Reason};
+use crate::worklist::ris::KnownOrder;
 pub(super) use crate::worklist::waiting;
 use crate::worklist::{ReadingEvent, WorklistItem};
 
@@ -120,9 +121,12 @@ pub(super) fn since(at_ms: UnixMillis, now_ms: UnixMillis, zone: Tz) -> String {
 pub(super) fn event(event: &ReadingEvent) -> String {
     let detail = event.detail.as_deref();
     let Some(who) = event.who.as_deref() else {
-        return match detail {
-            Some(why) => format!("Back on the list: {why}"),
-            None => "Back on the list".to_owned(),
+        return match (event.what.as_str(), detail) {
+            ("read", Some(why)) => format!("Marked read: {why}"),
+            ("read", None) => "Marked read".to_owned(),
+            ("merged", Some(patients)) => format!("Patient merged: {patients}"),
+            (_, Some(why)) => format!("Back on the list: {why}"),
+            (_, None) => "Back on the list".to_owned(),
         };
     };
     match (event.what.as_str(), detail) {
@@ -135,6 +139,20 @@ pub(super) fn event(event: &ReadingEvent) -> String {
         ("reopened", _) => format!("{who} put it back on the list"),
         ("undone", _) => format!("{who} took back marking it read"),
         (other, _) => format!("{who}: {other}"),
+    }
+}
+
+/// "ACC1, STAT: MR brain": an order of the RIS.
+pub(super) fn order(order: &KnownOrder) -> String {
+    let number = order.accession.as_deref().unwrap_or("without number");
+    let state = match (order.cancelled, order.priority.as_deref()) {
+        (true, _) => "cancelled".to_owned(),
+        (false, Some(priority)) => priority.to_uppercase(),
+        (false, None) => "no priority".to_owned(),
+    };
+    match order.procedure.as_deref() {
+        Some(procedure) => format!("{number}, {state}: {procedure}"),
+        None => format!("{number}, {state}"),
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod agreement;
 mod query;
 mod reading;
+pub mod ris;
 pub mod what_if;
 
 pub use query::{Reading, Sort, WorklistQuery};
@@ -129,6 +130,10 @@ pub struct StudyDetail {
     pub measurement: Option<Measurement>,
     /// Findings (those reasons that were measured in the images).
     pub findings: Vec<Reason>,
+    /// Orders it is read under.
+    pub orders: Vec<ris::KnownOrder>,
+    /// Orders of its patient that may be meant for it where it has none; they change nothing.
+    pub possible_orders: Vec<ris::KnownOrder>,
     /// What readers did with it, newest first.
     pub history: Vec<ReadingEvent>,
     /// What readers think of its findings, newest first.

@@ -166,6 +166,8 @@ pub struct TestServer {
     pub data: PathBuf,
     pub http: SocketAddr,
     pub dicom: SocketAddr,
+    /// Where `FIRSTREAD_LISTEN__HL7` is set.
+    pub hl7: Option<SocketAddr>,
     pub token: String,
     url: String,
     child: Child,
@@ -205,14 +207,15 @@ impl TestServer {
     }
 
     fn start_so(data: &Path, url: &str, settings: &[(String, String)]) -> Self {
-        let (child, http, dicom) = spawn(data, url, settings);
+        let started = spawn(data, url, settings);
         let mut server = Self {
             data: data.to_path_buf(),
-            http,
-            dicom,
+            http: started.http,
+            dicom: started.dicom,
+            hl7: started.hl7,
             token: String::new(),
             url: url.to_owned(),
-            child,
+            child: started.child,
             settings: settings.to_vec(),
             _folder: None,
             client: reqwest::Client::new(),
@@ -225,10 +228,11 @@ impl TestServer {
     pub fn kill_and_restart(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        let (child, http, dicom) = spawn(&self.data, &self.url, &self.settings);
-        self.child = child;
-        self.http = http;
-        self.dicom = dicom;
+        let started = spawn(&self.data, &self.url, &self.settings);
+        self.child = started.child;
+        self.http = started.http;
+        self.dicom = started.dicom;
+        self.hl7 = started.hl7;
     }
 
     /// `kill -9`.
@@ -378,7 +382,15 @@ fn storescu_profile() -> PathBuf {
     path
 }
 
-fn spawn(data: &Path, url: &str, settings: &[(String, String)]) -> (Child, SocketAddr, SocketAddr) {
+/// A process that said where it listens.
+struct Started {
+    child: Child,
+    http: SocketAddr,
+    dicom: SocketAddr,
+    hl7: Option<SocketAddr>,
+}
+
+fn spawn(data: &Path, url: &str, settings: &[(String, String)]) -> Started {
     let log = std::fs::File::options()
         .create(true)
         .append(true)
@@ -414,7 +426,13 @@ fn spawn(data: &Path, url: &str, settings: &[(String, String)]) -> (Child, Socke
         };
         if let Some(rest) = line.strip_prefix("firstread is ready: http://") {
             let (http, dicom) = rest.split_once("/  DICOM on ").unwrap();
-            return (child, http.parse().unwrap(), dicom.parse().unwrap());
+            let (dicom, hl7) = dicom.split_once("  HL7 on ").unwrap_or((dicom, ""));
+            return Started {
+                child,
+                http: http.parse().unwrap(),
+                dicom: dicom.parse().unwrap(),
+                hl7: hl7.parse().ok(),
+            };
         }
     }
 }

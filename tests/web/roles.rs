@@ -125,6 +125,18 @@ const EXPECTED: &[(&str, &str, &str)] = &[
         "api: reader admin",
     ),
     ("PUT", "/api/v1/orders/{accession}", "api: integration"),
+    ("GET", "/fhir/metadata", "public"),
+    (
+        "GET",
+        "/fhir/{type}",
+        "api: reader admin auditor integration",
+    ),
+    (
+        "GET",
+        "/fhir/{type}/{id}",
+        "api: reader admin auditor integration",
+    ),
+    ("PUT", "/fhir/{type}/{id}", "api: integration"),
     ("GET", "/healthz", "public"),
     ("GET", "/readyz", "public"),
     ("GET", "/metrics", "public"),
@@ -160,6 +172,11 @@ fn the_table_is_what_was_meant() {
 fn request(site: &Site, client: &Client, rule: &Rule, n: u32, csrf: &str) -> RequestBuilder {
     let path = rule
         .path
+        .replace(
+            "/fhir/{type}/{id}",
+            &format!("/fhir/ServiceRequest/{}", uid(n)),
+        )
+        .replace("{type}", "ImagingStudy")
         .replace("{study_uid}", &uid(n))
         .replace("{series_uid}", &format!("{}.1", uid(n)))
         .replace("{picture}", "axial")
@@ -182,6 +199,9 @@ fn request(site: &Site, client: &Client, rule: &Rule, n: u32, csrf: &str) -> Req
             ("said", "agree screening"),
             ("name", "mine"),
         ]),
+        "PUT" if rule.path.starts_with("/fhir/") => request.json(&serde_json::json!({
+            "resourceType": "ServiceRequest", "id": uid(n), "priority": "stat",
+        })),
         "PUT" => request
             .header("idempotency-key", "1")
             .body("{\"priority\":\"stat\"}"),

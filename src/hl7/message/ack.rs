@@ -79,7 +79,8 @@ pub struct Own<'a> {
 #[must_use]
 pub fn acknowledge(to: &Header, code: AckCode, faults: &[Fault], own: &Own<'_>) -> Message {
     let version = to.version_number();
-    let kind = if version >= (2, 4) {
+    // the structure is told since 2.3.1; what a receiver does not know, it passes over
+    let kind = if version >= (2, 3) {
         vec!["ACK", to.trigger.as_str(), "ACK"]
     } else {
         vec!["ACK", to.trigger.as_str()]

@@ -1,0 +1,144 @@
+//! The listener: who gets in, how many, and how it ends.
+
+use std::io;
+use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use futures_util::FutureExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::mllp::{self, Deframer, FrameError};
+use super::receive::Receiver;
+
+/// Pause after a failed accept (too many open files, say).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// How long an answer may take to be sent.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a message under way may still be answered once the server stops.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Room that is made for what comes, in bytes.
+const READ_BYTES: usize = 16_384;
+
+/// Takes messages on `listener` until `stop`. Nothing a peer does ends the service.
+pub async fn serve(listener: TcpListener, receiver: Receiver, stop: CancellationToken) {
+    let places = Arc::new(Semaphore::new(receiver.settings.connections_max));
+    let mut tasks = JoinSet::new();
+    loop {
+        let (stream, peer) = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => (stream, peer.ip()),
+                Err(error) => {
+                    error!(%error, "could not accept an HL7 connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            },
+            Some(_) = tasks.join_next() => continue,
+        };
+        if !receiver.settings.admits(peer) {
+            warn!(%peer, "HL7 connection refused: address not listed");
+            continue;
+        }
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            warn!(%peer, "HL7 connection closed: too many at one time");
+            continue;
+        };
+        let (receiver, stop) = (receiver.clone(), stop.clone());
+        tasks.spawn(async move {
+            // a panic ends this connection and nothing else
+            let talk = AssertUnwindSafe(talk(stream, peer, &receiver, &stop));
+            match talk.catch_unwind().await {
+                Ok(Ok(messages)) => info!(%peer, messages, "HL7 connection over"),
+                Ok(Err(error)) => warn!(%peer, %error, "HL7 connection broken off"),
+                Err(_) => error!(%peer, "HL7 connection ended by a panic"),
+            }
+            drop(place);
+        });
+    }
+    drop(listener);
+    let all = async { while tasks.join_next().await.is_some() {} };
+    if timeout(STOP_TIMEOUT, all).await.is_err() {
+        warn!("HL7 connections cut off");
+    }
+    tasks.shutdown().await;
+}
+
+/// Answers one message after the other; gives how many there were.
+async fn talk(
+    mut stream: TcpStream,
+    peer: IpAddr,
+    receiver: &Receiver,
+    stop: &CancellationToken,
+) -> io::Result<u64> {
+    let _ = stream.set_nodelay(true);
+    let settings = &receiver.settings;
+    let idle = Duration::from_secs(settings.idle_timeout_seconds);
+    let whole = Duration::from_secs(settings.message_timeout_seconds);
+    let mut deframer = Deframer::new(settings.message_bytes_max);
+    let mut came = BytesMut::new();
+    let mut messages = 0;
+    let mut begun: Option<Instant> = None;
+    loop {
+        match deframer.next(&mut came) {
+            Ok(Some(message)) => {
+                begun = None;
+                for answer in receiver.take(&message).await {
+                    send(&mut stream, &answer).await?;
+                }
+                messages += 1;
+                continue;
+            }
+            Ok(None) => {}
+            Err(FrameError::TooLarge(head)) => {
+                warn!(%peer, "HL7 message is too large");
+                send(&mut stream, &receiver.refuse_large(&head)).await?;
+                return Ok(messages);
+            }
+            Err(FrameError::NotFramed) => {
+                return Err(io::Error::other("what comes is no HL7 in MLLP frames"));
+            }
+        }
+        if stop.is_cancelled() {
+            return Ok(messages);
+        }
+        let deadline = if came.is_empty() {
+            Instant::now() + idle
+        } else {
+            *begun.get_or_insert_with(Instant::now) + whole
+        };
+        came.reserve(READ_BYTES);
+        let read = tokio::select! {
+            () = stop.cancelled(), if came.is_empty() => return Ok(messages),
+            read = timeout_at(deadline, stream.read_buf(&mut came)) => read,
+        };
+        match read {
+            // closed, or quiet for long, between two messages
+            Ok(Ok(0)) | Err(_) if came.is_empty() => return Ok(messages),
+            Ok(Ok(0)) => return Err(io::Error::other("closed in the middle of a message")),
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Err(error),
+            Err(_) => {
+                return Err(io::Error::other(
+                    "a message did not come to its end in time",
+                ));
+            }
+        }
+    }
+}
+
+async fn send(stream: &mut TcpStream, answer: &str) -> io::Result<()> {
+    let framed = mllp::frame(answer);
+    timeout(ANSWER_TIMEOUT, stream.write_all(&framed))
+        .await
+        .map_err(|_| io::Error::other("an answer was not taken in time"))?
+}

@@ -1,0 +1,188 @@
+//! Results for the RIS: written with the rank that they tell, worded when they are first sent.
+
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, QuerySelect,
+    sea_query::Expr,
+};
+
+use super::super::entity::{delivery, hl7_result, result_destination, study};
+use super::super::outbox::fresh_key;
+use super::super::{Store, StoreError};
+use crate::outbox::machine::State;
+use crate::triage::Band;
+use crate::worklist::StudyDetail;
+
+/// Kind of a delivery of a result.
+pub const RESULT: &str = "result";
+/// Mapping that only tells that a study moves up.
+const ORDER_MAPPING: &str = "order";
+/// Characters of a key that stands in MSH-10, which has 20 at most (2.5.1 2.15.9.10).
+const KEY_CHARS: usize = 20;
+
+/// A destination of results.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResultDestination {
+    /// As in the settings.
+    pub name: String,
+    /// obx8, segment or order.
+    pub mapping: String,
+    /// For people: where it is.
+    pub reached: String,
+}
+
+/// What a message about a study may say.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResultFacts {
+    /// What pages show.
+    pub study: StudyDetail,
+    /// (0010,0010) as received.
+    pub patient_name: Option<String>,
+    /// (0010,0021)
+    pub patient_issuer: Option<String>,
+    /// (0010,0030) `YYYYMMDD`
+    pub birth_date: Option<String>,
+    /// (0008,0030)
+    pub study_time: Option<String>,
+}
+
+/// Asks for a message to everyone who gets results. One that waits and was never tried says the
+/// newest state anyway, so there is no second.
+pub(in super::super) async fn tell(
+    tx: &DatabaseTransaction,
+    study_id: i64,
+    before: Band,
+    now: Band,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    for destination in result_destination::Entity::find().all(tx).await? {
+        let moves_up = now > before && now >= Band::Elevated;
+        if destination.mapping == ORDER_MAPPING && !moves_up {
+            continue;
+        }
+        let waits: Option<i64> = delivery::Entity::find()
+            .select_only()
+            .column(delivery::Column::Id)
+            .filter(delivery::Column::Destination.eq(&destination.name))
+            .filter(delivery::Column::State.eq(State::Waiting.as_str()))
+            .filter(delivery::Column::Attempts.eq(0))
+            .filter(
+                delivery::Column::Id.in_subquery(
+                    sea_orm::sea_query::Query::select()
+                        .column(hl7_result::Column::DeliveryId)
+                        .from(hl7_result::Entity)
+                        .cond_where(hl7_result::Column::StudyId.eq(study_id))
+                        .to_owned(),
+                ),
+            )
+            .into_tuple()
+            .one(tx)
+            .await?;
+        if waits.is_some() {
+            continue;
+        }
+        let key: String = fresh_key()?.chars().take(KEY_CHARS).collect();
+        let row = delivery::ActiveModel {
+            destination: Set(destination.name),
+            kind: Set(RESULT.to_owned()),
+            dedup_key: Set(key),
+            state: Set(State::Waiting.as_str().to_owned()),
+            attempts: Set(0),
+            due_at: Set(now_ms),
+            created_at: Set(now_ms),
+            ..Default::default()
+        };
+        let id = delivery::Entity::insert(row).exec(tx).await?.last_insert_id;
+        let row = hl7_result::ActiveModel {
+            delivery_id: Set(id),
+            study_id: Set(study_id),
+            message: Set(None),
+        };
+        hl7_result::Entity::insert(row)
+            .exec_without_returning(tx)
+            .await?;
+    }
+    Ok(())
+}
+
+impl Store {
+    /// Keeps who gets results from now on.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn know_result_destinations(
+        &self,
+        all: &[ResultDestination],
+    ) -> Result<(), StoreError> {
+        let tx = self.begin().await?;
+        result_destination::Entity::delete_many().exec(&tx).await?;
+        for destination in all {
+            let row = result_destination::ActiveModel {
+                name: Set(destination.name.clone()),
+                mapping: Set(destination.mapping.clone()),
+                reached: Set(destination.reached.clone()),
+            };
+            result_destination::Entity::insert(row)
+                .exec_without_returning(&tx)
+                .await?;
+        }
+        tx.commit().await
+    }
+
+    /// The message of a delivery where it was sent before.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn result_message(&self, delivery_id: i64) -> Result<Option<String>, StoreError> {
+        let row = hl7_result::Entity::find_by_id(delivery_id)
+            .one(self.read())
+            .await?;
+        Ok(row.and_then(|r| r.message))
+    }
+
+    /// Keeps the message of a delivery before it is first sent: every repeat is the same.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn keep_result_message(
+        &self,
+        delivery_id: i64,
+        message: &str,
+    ) -> Result<(), StoreError> {
+        let tx = self.begin().await?;
+        hl7_result::Entity::update_many()
+            .col_expr(hl7_result::Column::Message, Expr::value(message))
+            .filter(hl7_result::Column::DeliveryId.eq(delivery_id))
+            .filter(hl7_result::Column::Message.is_null())
+            .exec(&tx)
+            .await?;
+        tx.commit().await
+    }
+
+    /// What the message of a delivery says; `None` where its study is not known.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn result_facts(&self, delivery_id: i64) -> Result<Option<ResultFacts>, StoreError> {
+        let Some(result) = hl7_result::Entity::find_by_id(delivery_id)
+            .one(self.read())
+            .await?
+        else {
+            return Ok(None);
+        };
+        let Some(row) = study::Entity::find_by_id(result.study_id)
+            .one(self.read())
+            .await?
+        else {
+            return Ok(None);
+        };
+        // who has it in hand is not told
+        let detail = self.study_detail(&row.study_uid, i64::MAX).await?;
+        Ok(detail.map(|study| ResultFacts {
+            study,
+            patient_name: row.patient_name,
+            patient_issuer: row.patient_issuer,
+            birth_date: row.birth_date,
+            study_time: row.study_time,
+        }))
+    }
+}

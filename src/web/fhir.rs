@@ -1,0 +1,323 @@
+//! `/fhir`: FHIR R4, read and search, and the priority of a `ServiceRequest`. Errors are `OperationOutcome`.
+
+use std::fmt;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
+use serde_json::Value;
+
+use super::WebState;
+use super::answer::Problem;
+use super::filters::parameters;
+use crate::clock::rfc3339;
+use crate::fhir::{self, Study};
+use crate::store::StoreError;
+use crate::store::accounts::TokenHolder;
+use crate::store::fhir::StudyFilter;
+use crate::triage::OrderPriority;
+
+/// Furthest that a search can be paged, in studies.
+const OFFSET_MAX: u64 = 1_000_000;
+
+/// A problem that a FHIR client meets.
+#[derive(Debug)]
+pub(super) struct FhirError(Problem);
+
+impl fmt::Display for FhirError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.detail)
+    }
+}
+
+impl ResponseError for FhirError {
+    fn status_code(&self) -> StatusCode {
+        self.0.status
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        outcome(&self.0)
+    }
+}
+
+impl From<Problem> for FhirError {
+    fn from(problem: Problem) -> Self {
+        Self(problem)
+    }
+}
+
+impl From<StoreError> for FhirError {
+    fn from(cause: StoreError) -> Self {
+        Self(Problem::internal(&cause))
+    }
+}
+
+/// A problem as an `OperationOutcome` (issue types of R4 4.3.10).
+pub(super) fn outcome(problem: &Problem) -> HttpResponse {
+    let code = match problem.status {
+        StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => "invalid",
+        StatusCode::UNAUTHORIZED => "login",
+        StatusCode::FORBIDDEN => "forbidden",
+        StatusCode::NOT_FOUND => "not-found",
+        StatusCode::METHOD_NOT_ALLOWED => "not-supported",
+        StatusCode::PAYLOAD_TOO_LARGE | StatusCode::URI_TOO_LONG => "too-long",
+        _ => "exception",
+    };
+    let body = fhir::operation_outcome(code, &problem.detail);
+    let mut response = answer(problem.status, &body);
+    // headers that belong to the problem, such as WWW-Authenticate
+    for (name, value) in problem.json().headers() {
+        if *name != header::CONTENT_TYPE && *name != header::CONTENT_LENGTH {
+            response.headers_mut().insert(name.clone(), value.clone());
+        }
+    }
+    response
+}
+
+fn answer(status: StatusCode, body: &Value) -> HttpResponse {
+    let mut response = HttpResponse::build(status).body(body.to_string());
+    let kind = HeaderValue::from_static(fhir::CONTENT_TYPE);
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+/// `GET /fhir/metadata`
+pub(super) async fn metadata(state: web::Data<WebState>) -> HttpResponse {
+    let at = rfc3339(state.clock.now_ms());
+    answer(StatusCode::OK, &fhir::capability_statement(&at))
+}
+
+/// What a search asks for.
+struct Search {
+    filter: StudyFilter,
+    /// Only the resource with this id.
+    id: Option<String>,
+    count: u64,
+    offset: u64,
+}
+
+/// `GET /fhir/{type}?_id=&identifier=&subject:identifier=&_count=&_offset=`
+pub(super) async fn search(
+    req: HttpRequest,
+    kind: web::Path<String>,
+    state: web::Data<WebState>,
+) -> Result<HttpResponse, FhirError> {
+    known_type(&kind)?;
+    let given = parameters(&req);
+    let base = base(&req);
+    if kind.as_str() == "Device" {
+        let asked = given.iter().find(|(name, _)| name == "_id");
+        let ours = asked.is_none_or(|(_, id)| id == fhir::DEVICE_ID);
+        let found: Vec<Value> = ours.then(fhir::device).into_iter().collect();
+        let total = Some(found.len() as u64);
+        let page = fhir::bundle(&base, found, total, &[]);
+        return Ok(answer(StatusCode::OK, &page));
+    }
+    let search = read_search(&kind, &given)?;
+    let (studies, total) = state
+        .store
+        .studies_page(
+            &search.filter,
+            search.offset,
+            search.count,
+            state.held_since_ms(),
+        )
+        .await?;
+    let mut found = Vec::new();
+    for (key, detail) in studies {
+        found.extend(fhir::resources(&kind, &Study { key, detail }).unwrap_or_default());
+    }
+    if let Some(id) = &search.id {
+        found.retain(|r| r["id"] == id.as_str());
+    }
+    let page = |offset: u64| {
+        let mut query: Vec<String> = given
+            .iter()
+            .filter(|(name, _)| name != "_offset" && name != "_count")
+            .map(|(name, value)| format!("{}={}", encoded(name), encoded(value)))
+            .collect();
+        query.push(format!("_count={}&_offset={offset}", search.count));
+        format!("{base}/{kind}?{}", query.join("&"))
+    };
+    let mut links = vec![("self", page(search.offset))];
+    if search.offset + search.count < total {
+        links.push(("next", page(search.offset + search.count)));
+    }
+    if search.offset > 0 {
+        links.push(("previous", page(search.offset.saturating_sub(search.count))));
+    }
+    let one_each = kind.as_str() != "Observation";
+    let total = one_each.then_some(total);
+    let bundle = fhir::bundle(&base, found, total, &links);
+    Ok(answer(StatusCode::OK, &bundle))
+}
+
+/// `GET /fhir/{type}/{id}`
+pub(super) async fn read(
+    path: web::Path<(String, String)>,
+    state: web::Data<WebState>,
+) -> Result<HttpResponse, FhirError> {
+    let (kind, id) = path.into_inner();
+    Ok(answer(StatusCode::OK, &resource(&kind, &id, &state).await?))
+}
+
+/// `PUT /fhir/ServiceRequest/{id}`: its priority, as an order of the RIS; anything else stays as it is.
+pub(super) async fn update(
+    path: web::Path<(String, String)>,
+    body: Result<web::Bytes, actix_web::Error>,
+    state: web::Data<WebState>,
+    holder: web::ReqData<TokenHolder>,
+) -> Result<HttpResponse, FhirError> {
+    let (kind, id) = path.into_inner();
+    if kind != "ServiceRequest" {
+        let detail = "Only the priority of a ServiceRequest can be updated.";
+        return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "read_only", detail).into());
+    }
+    let body = body.map_err(|_| {
+        let detail = "The body did not come whole, or is too large for an order.";
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "bad_body", detail)
+    })?;
+    let wanted: Value = serde_json::from_slice(&body)
+        .map_err(|e| Problem::bad_request("bad_json", format!("The body is no JSON: {e}.")))?;
+    if wanted["resourceType"] != "ServiceRequest" || wanted["id"] != id.as_str() {
+        let detail = "Send a ServiceRequest with the id of the address.";
+        return Err(Problem::bad_request("wrong_resource", detail).into());
+    }
+    let priority = match wanted["priority"].as_str() {
+        Some("urgent") => Some(OrderPriority::Asap),
+        Some(text) => OrderPriority::parse(text),
+        None => None,
+    };
+    let priority = priority.ok_or_else(|| {
+        let detail = "priority must be routine, urgent, asap or stat.";
+        Problem::unprocessable("unknown_priority", detail)
+    })?;
+    // also says whether it exists
+    let before = resource(&kind, &id, &state).await?;
+    let accession = before["identifier"][0]["value"]
+        .as_str()
+        .unwrap_or_default();
+    let source = format!("fhir:{}", holder.name);
+    let now_ms = state.clock.now_ms();
+    let moved = state
+        .store
+        .set_order(accession, priority, &source, &state.ranker, now_ms)
+        .await?;
+    for study_uid in &moved {
+        state.news.tell(study_uid);
+    }
+    Ok(answer(StatusCode::OK, &resource(&kind, &id, &state).await?))
+}
+
+async fn resource(kind: &str, id: &str, state: &WebState) -> Result<Value, FhirError> {
+    known_type(kind)?;
+    let missing = || Problem::not_found(format!("There is no {kind} with this id."));
+    if kind == "Device" {
+        return if id == fhir::DEVICE_ID {
+            Ok(fhir::device())
+        } else {
+            Err(missing().into())
+        };
+    }
+    let filter = by_id(kind, id);
+    let page = state
+        .store
+        .studies_page(&filter, 0, 1, state.held_since_ms());
+    let (studies, _) = page.await?;
+    let all = studies
+        .into_iter()
+        .filter_map(|(key, detail)| fhir::resources(kind, &Study { key, detail }));
+    let found = all.flatten().find(|r| r["id"] == id);
+    found.ok_or_else(|| missing().into())
+}
+
+/// The study that a resource is of. Ids of observations begin with its key.
+fn by_id(kind: &str, id: &str) -> StudyFilter {
+    if kind == "Observation" {
+        let key = id.split('-').next().and_then(|key| key.parse().ok());
+        return StudyFilter {
+            key: Some(key.unwrap_or(-1)),
+            ..StudyFilter::default()
+        };
+    }
+    StudyFilter {
+        study_uid: Some(id.to_owned()),
+        ..StudyFilter::default()
+    }
+}
+
+fn known_type(kind: &str) -> Result<(), Problem> {
+    if fhir::TYPES.contains(&kind) {
+        return Ok(());
+    }
+    let detail = format!("Resource types here: {}.", fhir::TYPES.join(", "));
+    Err(Problem::not_found(detail))
+}
+
+fn read_search(kind: &str, given: &[(String, String)]) -> Result<Search, Problem> {
+    let number = |name: &str, text: &str, most: u64| {
+        text.parse::<u64>()
+            .ok()
+            .filter(|n| *n <= most)
+            .ok_or_else(|| {
+                let detail = format!("{name} must be a number up to {most}.");
+                Problem::bad_request("bad_parameter", detail)
+            })
+    };
+    let mut search = Search {
+        filter: StudyFilter::default(),
+        id: None,
+        count: fhir::COUNT.0,
+        offset: 0,
+    };
+    for (name, value) in given {
+        // a token may say its system before its value (R4 3.1.1.4.10)
+        let token = value.rsplit('|').next().unwrap_or_default();
+        match name.as_str() {
+            "_id" => {
+                search.filter = StudyFilter {
+                    identifier: search.filter.identifier,
+                    patient_id: search.filter.patient_id,
+                    ..by_id(kind, value)
+                };
+                search.id = Some(value.clone());
+            }
+            "identifier" => {
+                let value = token.strip_prefix("urn:oid:").unwrap_or(token);
+                search.filter.identifier = Some(value.to_owned());
+            }
+            "subject:identifier" => search.filter.patient_id = Some(token.to_owned()),
+            "_count" => search.count = number(name, value, fhir::COUNT.1)?.max(1),
+            "_offset" => search.offset = number(name, value, OFFSET_MAX)?,
+            "_format" => {}
+            other => {
+                let known: Vec<&str> = fhir::PARAMETERS.iter().map(|(name, _)| *name).collect();
+                let detail = format!(
+                    "{other:?} is no search parameter here; there are {}.",
+                    known.join(", ")
+                );
+                return Err(Problem::bad_request("unknown_parameter", detail));
+            }
+        }
+    }
+    search.filter.with_accession = kind == "ServiceRequest";
+    Ok(search)
+}
+
+/// Address that the client used, as far as it is known.
+fn base(req: &HttpRequest) -> String {
+    let info = req.connection_info();
+    format!("{}://{}/fhir", info.scheme(), info.host())
+}
+
+fn encoded(text: &str) -> String {
+    use std::fmt::Write as _;
+    text.bytes().fold(String::new(), |mut out, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+        out
+    })
+}

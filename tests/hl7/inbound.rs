@@ -1,0 +1,270 @@
+//! What messages do to the list, in either order of arrival, on both databases.
+
+use std::net::SocketAddr;
+
+use firstread::hl7::Hl7Settings;
+use firstread::store::accounts::Role;
+use firstread::worklist::{Acting, News, StudyDetail};
+use sea_orm::ActiveValue::Set;
+
+use crate::common::databases;
+use crate::peer::{Peer, listening, message, msa};
+use crate::site::{NOON_MS, Site, uid};
+
+async fn study(site: &Site, n: u32) -> StudyDetail {
+    let found = site.store.study_detail(&uid(n), 0).await;
+    found.unwrap().unwrap()
+}
+
+/// Sends and wants to hear AA.
+async fn say(at: SocketAddr, kind: &str, rest: &str) {
+    static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let id = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let answer = Peer::connect(at)
+        .await
+        .send(&message(kind, &format!("I{id}"), rest))
+        .await;
+    assert_eq!(msa(&answer).0, "AA", "{answer}");
+}
+
+fn order(patient: &str, accession: &str, priority: &str) -> String {
+    format!(
+        "PID|1||{patient}\rORC|NW||{accession}\rTQ1|1||||||||{priority}\rOBR|1||{accession}|MRBR^MR brain\r"
+    )
+}
+
+fn report(patient: &str, accession: &str) -> String {
+    let to_state = "|".repeat(22);
+    format!("PID|1||{patient}\rOBR|1||{accession}{to_state}F\r")
+}
+
+#[tokio::test]
+async fn an_order_moves_its_study_and_no_other() {
+    for database in databases() {
+        let site = Site::on(&database).await;
+        site.study(1, 30, 20.0).await;
+        site.study(2, 20, 60.0).await;
+        let (at, _stop) = listening(&site, Hl7Settings::default()).await;
+        let mut news = site.news.listen();
+        say(at, "ORM^O01", &order("PAT-2", "ACC-2", "S")).await;
+        assert_eq!(study(&site, 2).await.item.rank, 1);
+        assert_eq!(news.try_recv().unwrap(), News::Study(uid(2)));
+        assert!(news.try_recv().is_err(), "nothing else changed");
+        assert_eq!(study(&site, 1).await.item.order_priority, "routine");
+        // accession number of the one, patient of the other: possible, and nothing moves
+        say(at, "ORM^O01", &order("PAT-1", "ACC-9", "S")).await;
+        say(at, "ORM^O01", &order("PAT-9", "ACC-1", "S")).await;
+        let one = study(&site, 1).await;
+        assert_eq!(one.item.order_priority, "routine");
+        assert_eq!((one.orders.len(), one.possible_orders.len()), (0, 1));
+        assert_eq!(one.possible_orders[0].accession.as_deref(), Some("ACC-9"));
+        // by the study itself, whatever else is said
+        let by_uid = format!("{}ZDS|{}\r", order("PAT-9", "ACC-8", "A"), uid(1));
+        say(at, "ORM^O01", &by_uid).await;
+        assert_eq!(study(&site, 1).await.item.order_priority, "asap");
+        assert_eq!(study(&site, 1).await.orders.len(), 1);
+        // changed without a word on priority, then cancelled
+        let silent = order("PAT-2", "ACC-2", "").replace("|NW|", "|SC|");
+        say(at, "ORM^O01", &silent).await;
+        assert_eq!(study(&site, 2).await.item.order_priority, "stat");
+        let cancelled = order("PAT-2", "ACC-2", "").replace("|NW|", "|CA|");
+        say(at, "ORM^O01", &cancelled).await;
+        assert_eq!(study(&site, 2).await.item.order_priority, "routine");
+    }
+}
+
+#[tokio::test]
+async fn of_several_orders_the_highest_counts_and_of_two_voices_the_later() {
+    for database in databases() {
+        let site = Site::on(&database).await;
+        site.study(1, 30, 20.0).await;
+        let (at, _stop) = listening(&site, Hl7Settings::default()).await;
+        let two = "PID|1||PAT-1\rORC|NW||F1\rTQ1|1||||||||S\rOBR|1||F1|A||||||||||||||ACC-1\r\
+                   ORC|NW||F2\rTQ1|1||||||||R\rOBR|2||F2|B||||||||||||||ACC-1\r";
+        say(at, "OMG^O19", two).await;
+        assert_eq!(study(&site, 1).await.item.order_priority, "stat");
+        assert_eq!(study(&site, 1).await.orders.len(), 2);
+        site.clock.advance_ms(1_000);
+        let priority = firstread::triage::OrderPriority::Asap;
+        let now_ms = NOON_MS + 1_000;
+        let moved = site
+            .store
+            .set_order("ACC-1", priority, "api", &site.ranker, now_ms)
+            .await
+            .unwrap();
+        assert_eq!(moved, [uid(1)]);
+        // says nothing of priority: what was set through the API holds
+        say(
+            at,
+            "OMG^O19",
+            &two.replace("TQ1|1||||||||S\r", "")
+                .replace("TQ1|1||||||||R\r", ""),
+        )
+        .await;
+        assert_eq!(study(&site, 1).await.item.order_priority, "asap");
+        site.clock.advance_ms(1_000);
+        say(at, "OMG^O19", two).await;
+        assert_eq!(study(&site, 1).await.item.order_priority, "stat");
+    }
+}
+
+#[tokio::test]
+async fn a_final_report_marks_a_study_read_and_a_reader_takes_that_back() {
+    for database in databases() {
+        let site = Site::on(&database).await;
+        let reader = site.signed_in_as("anna", Role::Reader).await;
+        site.study(1, 30, 20.0).await;
+        let (at, _stop) = listening(&site, Hl7Settings::default()).await;
+        let acting = Acting {
+            reader: "anna",
+            now_ms: NOON_MS,
+            held_since_ms: NOON_MS - 1_000,
+        };
+        site.store.claim_study(&uid(1), acting).await.unwrap();
+        let preliminary = report("PAT-1", "ACC-1").replace("|F\r", "|P\r");
+        say(at, "ORU^R01", &preliminary).await;
+        say(at, "ORU^R01", &report("PAT-2", "ACC-1")).await;
+        assert_eq!(study(&site, 1).await.reading, "open");
+        say(at, "ORU^R01", &report("PAT-1", "ACC-1")).await;
+        let read = study(&site, 1).await;
+        assert_eq!(
+            (read.reading.as_str(), read.item.assigned_to),
+            ("read", None)
+        );
+        assert_eq!(read.history[0].what, "read");
+        assert_eq!(
+            read.history[0].detail.as_deref(),
+            Some("final report from RIS HOSP")
+        );
+        let page = site.page(&reader, &format!("/studies/{}", uid(1))).await;
+        assert!(
+            page.contains("Marked read: final report from RIS HOSP."),
+            "{page}"
+        );
+        // taken back; the report that did it does not do it again
+        site.store.reopen_study(&uid(1), acting).await.unwrap();
+        say(at, "ORM^O01", &order("PAT-1", "ACC-1", "S")).await;
+        assert_eq!(study(&site, 1).await.reading, "open");
+        say(at, "ORU^R01", &report("PAT-1", "ACC-1")).await;
+        assert_eq!(study(&site, 1).await.reading, "read");
+    }
+}
+
+#[tokio::test]
+async fn two_patients_with_open_studies_become_one() {
+    for database in databases() {
+        let site = Site::on(&database).await;
+        let anna = Acting {
+            reader: "anna",
+            now_ms: NOON_MS,
+            held_since_ms: NOON_MS - 1_000,
+        };
+        site.study(1, 30, 20.0).await;
+        site.study(2, 20, 20.0).await;
+        site.study_with(3, 10, 20.0, |s| {
+            s.patient_id = Set(Some("PAT-1".into()));
+            s.patient_issuer = Set(Some("OTHER".into()));
+        })
+        .await;
+        site.store.claim_study(&uid(1), anna).await.unwrap();
+        let (at, _stop) = listening(&site, Hl7Settings::default()).await;
+        // an order under the surviving id for a study under the prior one
+        say(at, "ORM^O01", &order("PAT-2^^^HOSP", "ACC-1", "S")).await;
+        assert_eq!(study(&site, 1).await.item.order_priority, "routine");
+        let merge = "PID|1||PAT-2^^^HOSP^MR||Newname^Given||19400203|F\rMRG|PAT-1^^^HOSP^MR\r";
+        say(at, "ADT^A40", merge).await;
+        let (one, two, three) = (
+            study(&site, 1).await,
+            study(&site, 2).await,
+            study(&site, 3).await,
+        );
+        for merged in [&one, &two] {
+            assert_eq!(merged.item.patient_id.as_deref(), Some("PAT-2"));
+            assert_eq!(merged.item.patient_name.as_deref(), Some("Newname, Given"));
+            assert_eq!(merged.reading, "open");
+        }
+        assert_eq!(
+            three.item.patient_id.as_deref(),
+            Some("PAT-1"),
+            "of another issuer"
+        );
+        assert_eq!(one.item.order_priority, "stat", "the order is about it now");
+        assert_eq!(
+            one.item.assigned_to.as_deref(),
+            Some("anna"),
+            "still in her hands"
+        );
+        assert_eq!(one.history[0].detail.as_deref(), Some("PAT-1 into PAT-2"));
+        // what still comes under the prior id is the surviving patient's
+        let key = |id: &str, issuer: Option<&str>| (Some(id.to_owned()), issuer.map(str::to_owned));
+        assert!(
+            site.store
+                .is_patient_of(&uid(1), &key("PAT-1", None))
+                .await
+                .unwrap()
+        );
+        assert!(
+            site.store
+                .is_patient_of(&uid(1), &key("PAT-2", None))
+                .await
+                .unwrap()
+        );
+        assert!(
+            !site
+                .store
+                .is_patient_of(&uid(1), &key("PAT-3", None))
+                .await
+                .unwrap()
+        );
+        assert!(
+            !site
+                .store
+                .is_patient_of(&uid(1), &key("PAT-2", Some("OTHER")))
+                .await
+                .unwrap()
+        );
+        say(at, "ORU^R01", &report("PAT-1^^^HOSP", "ACC-1")).await;
+        assert_eq!(study(&site, 1).await.reading, "read");
+        // merged again, onward and back
+        say(at, "ADT^A40", "PID|1||PAT-5^^^HOSP\rMRG|PAT-2^^^HOSP\r").await;
+        assert!(
+            site.store
+                .is_patient_of(&uid(2), &key("PAT-1", None))
+                .await
+                .unwrap()
+        );
+        say(at, "ADT^A40", "PID|1||PAT-1^^^HOSP\rMRG|PAT-5^^^HOSP\r").await;
+        assert_eq!(
+            study(&site, 2).await.item.patient_id.as_deref(),
+            Some("PAT-1")
+        );
+        assert!(
+            site.store
+                .is_patient_of(&uid(2), &key("PAT-2", None))
+                .await
+                .unwrap()
+        );
+        // into itself: nothing
+        say(at, "ADT^A40", "PID|1||PAT-1^^^HOSP\rMRG|PAT-1^^^HOSP\r").await;
+        assert_eq!(
+            study(&site, 2).await.item.patient_id.as_deref(),
+            Some("PAT-1")
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_patient_is_known_better() {
+    let site = Site::start().await;
+    site.study(1, 30, 20.0).await;
+    let (at, _stop) = listening(&site, Hl7Settings::default()).await;
+    say(at, "ADT^A08", "PID|1||PAT-1||Right^Name||19461123|M\r").await;
+    let item = study(&site, 1).await.item;
+    assert_eq!(item.patient_name.as_deref(), Some("Right, Name"));
+    assert_eq!(item.sex.as_deref(), Some("M"));
+    assert_eq!(item.age_years.map(f64::round), Some(80.0));
+    let mut news = site.news.listen();
+    say(at, "ADT^A31", "PID|1||PAT-1||Right^Name||19461123|M\r").await;
+    say(at, "ADT^A01", "PID|1||NOBODY||Right^Name\r").await;
+    assert!(news.try_recv().is_err(), "nothing new was said");
+}
