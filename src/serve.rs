@@ -263,7 +263,7 @@ impl Server {
                 .map_err(database)?;
             let stop = self.stop.clone();
             self.tasks.spawn(async move {
-                worker.run(stop).await;
+                Box::pin(worker.run(stop)).await;
                 Ok(())
             });
         }

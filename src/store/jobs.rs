@@ -59,7 +59,8 @@ pub(crate) async fn enqueue(
 
 impl Store {
     /// Takes the job of a kind whose study stands highest in the list, for `lease_ms`.
-    /// Studies are not measured while a screening waits or runs.
+    /// Studies are not measured while a screening waits or runs, and no results are made of a study
+    /// that is still to be looked at: a PACS would get them twice.
     ///
     /// # Errors
     /// When the database fails.
@@ -76,10 +77,14 @@ impl Store {
         } else {
             ""
         };
-        let idle = if kind == VOLUMETRY {
-            "AND NOT EXISTS (SELECT 1 FROM job s WHERE s.kind = 'screen' AND s.run_after <= $1)"
-        } else {
-            ""
+        let idle = match kind {
+            VOLUMETRY => {
+                "AND NOT EXISTS (SELECT 1 FROM job s WHERE s.kind = 'screen' AND s.run_after <= $1)"
+            }
+            RESULTS => {
+                "AND NOT EXISTS (SELECT 1 FROM job s WHERE s.kind <> 'results' AND s.study_id = job.study_id)"
+            }
+            _ => "",
         };
         let sql = format!(
             "SELECT job.id, job.kind, job.study_id, job.generation, job.attempts + 1 AS attempts \
@@ -278,5 +283,21 @@ mod tests {
         ask(&store, SCREEN, id, NOW + 60_000).await;
         assert_eq!(claim(&store, SCREEN).await, None);
         assert_eq!(claim(&store, VOLUMETRY).await.unwrap().study_id, id);
+    }
+
+    #[tokio::test]
+    async fn results_wait_for_everything_else_of_their_study() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(&folder).await;
+        let (busy, done) = (study(&store, 90).await, study(&store, 5).await);
+        ask(&store, RESULTS, busy, 0).await;
+        ask(&store, RESULTS, done, 0).await;
+        ask(&store, SCREEN, busy, 0).await;
+        assert_eq!(claim(&store, RESULTS).await.unwrap().study_id, done);
+        assert_eq!(claim(&store, RESULTS).await, None);
+        let screening = claim(&store, SCREEN).await.unwrap();
+        assert_eq!(claim(&store, RESULTS).await, None, "still being screened");
+        store.finish_job(&screening).await.unwrap();
+        assert_eq!(claim(&store, RESULTS).await.unwrap().study_id, busy);
     }
 }
