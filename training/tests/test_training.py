@@ -58,7 +58,7 @@ def test_a_compact_checkpoint_continues(tiny, tmp_path):
 def test_the_last_share_of_a_run_lowers_the_rate(tiny, tmp_path):
     t = start(tiny, tmp_path)
     t.fit(minutes=0.05, decay_share=1.0)
-    assert t.step > 1 and 0 < t.learning_rate() < tiny.train.learning_rate
+    assert t.step >= 1 and 0 < t.fade < 1 and t.learning_rate() < tiny.train.learning_rate
 
 
 def test_loss_of_an_ignored_voxel_is_nothing():
