@@ -26,13 +26,14 @@ const STUDIES_AND_CLAIMS: &str =
 
 #[derive(FromQueryResult)]
 struct Ranked {
-    id: i64,
+    study_uid: String,
     rank: i64,
 }
 
 #[derive(FromQueryResult)]
-struct Id {
-    id: i64,
+struct Listed {
+    study_uid: String,
+    total: i64,
 }
 
 #[derive(FromQueryResult)]
@@ -64,31 +65,28 @@ impl Store {
     ) -> Result<WorklistPage, StoreError> {
         let page = query.page.max(1);
         let offset = (page - 1).saturating_mul(ITEMS_PER_PAGE);
-        let (from, condition, values) = conditions(query, held_since_ms);
-        let total = self.count(from, &condition, values.clone()).await?;
-        let rows = self
-            .rows(query, from, &condition, values, as_i64(offset))
-            .await?;
+        let (uids, total) = self.uids(query, held_since_ms, as_i64(offset)).await?;
         let ranks = if query.reading == Reading::Read {
             HashMap::new()
         } else if query.is_filtered() || !query.is_by_place() {
-            self.ranks_of(&rows).await?
+            self.ranks_of(&uids).await?
         } else {
-            let ids = rows.iter().map(|s| s.id);
-            ids.zip(offset + 1..).collect()
+            uids.iter().cloned().zip(offset + 1..).collect()
         };
+        let rows = self.rows(&uids).await?;
         let ids = || rows.iter().map(|s| s.id);
         let images = self.images_of(ids()).await?;
         let mut claims = self.claims_on(ids(), held_since_ms).await?;
         let mut pictured = self.pictured(ids()).await?;
         let of = |map: &HashMap<i64, u64>, id| map.get(&id).copied().unwrap_or(0);
+        let rank_of = |s: &study::Model| ranks.get(&s.study_uid).copied().unwrap_or(0);
         let items = rows
             .iter()
             .map(|s| {
                 let claim = claims.remove(&s.id);
                 WorklistItem {
                     pictured_series: pictured.remove(&s.id),
-                    ..item(s, of(&ranks, s.id), of(&images, s.id), claim)
+                    ..item(s, rank_of(s), of(&images, s.id), claim)
                 }
             })
             .collect();
@@ -153,42 +151,49 @@ impl Store {
         }))
     }
 
-    /// A page of rows, in the order that is asked for.
-    async fn rows(
+    /// A page of UIDs in the order that is asked for, and how many there are on all pages.
+    ///
+    /// Only UIDs: the indexes of open studies have them, whole rows are large.
+    async fn uids(
         &self,
         query: &WorklistQuery,
-        from: &str,
-        condition: &str,
-        mut values: Vec<Value>,
+        held_since_ms: i64,
         offset: i64,
-    ) -> Result<Vec<study::Model>, StoreError> {
+    ) -> Result<(Vec<String>, u64), StoreError> {
+        let (from, condition, mut values) = conditions(query, held_since_ms);
+        let of_filter = values.clone();
         let (limit, skip) = (values.len() + 1, values.len() + 2);
         values.push(as_i64(ITEMS_PER_PAGE).into());
         values.push(offset.into());
-        let order = order(query);
-        if query.is_by_place() {
-            let sql = format!(
-                "SELECT s.* FROM {from} WHERE {condition} ORDER BY {order} LIMIT ${limit} OFFSET ${skip}"
-            );
-            return study::Model::find_by_statement(self.statement(&sql, values))
-                .all(self.read())
-                .await;
-        }
-        // Sorting carries ids only: whole rows are large.
+        // where the rows themselves must be looked at, that is done once for page and count
+        let together = query.looks_at_rows();
+        let total = if together {
+            "COUNT(*) OVER ()"
+        } else {
+            "CAST(0 AS BIGINT)"
+        };
         let sql = format!(
-            "SELECT s.id FROM {from} WHERE {condition} ORDER BY {order} LIMIT ${limit} OFFSET ${skip}"
+            "SELECT s.study_uid, {total} AS total FROM {from} WHERE {condition} ORDER BY {} \
+             LIMIT ${limit} OFFSET ${skip}",
+            order(query)
         );
-        let ids: Vec<i64> = Id::find_by_statement(self.statement(&sql, values))
-            .all(self.read())
-            .await?
-            .into_iter()
-            .map(|row| row.id)
-            .collect();
-        let mut rows = study::Entity::find()
-            .filter(study::Column::Id.is_in(ids.iter().copied()))
+        let rows = Listed::find_by_statement(self.statement(&sql, values))
             .all(self.read())
             .await?;
-        rows.sort_by_key(|row| ids.iter().position(|id| *id == row.id));
+        let total = match rows.first() {
+            Some(first) if together => as_u64(first.total),
+            _ => self.count(from, &condition, of_filter).await?,
+        };
+        Ok((rows.into_iter().map(|row| row.study_uid).collect(), total))
+    }
+
+    /// These studies, in this order.
+    async fn rows(&self, uids: &[String]) -> Result<Vec<study::Model>, StoreError> {
+        let mut rows = study::Entity::find()
+            .filter(study::Column::StudyUid.is_in(uids))
+            .all(self.read())
+            .await?;
+        rows.sort_by_key(|row| uids.iter().position(|uid| *uid == row.study_uid));
         Ok(rows)
     }
 
@@ -230,20 +235,24 @@ impl Store {
     }
 
     /// Places among all open studies, also where a filter hides some: read off the index alone.
-    async fn ranks_of(&self, studies: &[study::Model]) -> Result<HashMap<i64, u64>, StoreError> {
-        if studies.is_empty() {
+    async fn ranks_of(&self, uids: &[String]) -> Result<HashMap<String, u64>, StoreError> {
+        if uids.is_empty() {
             return Ok(HashMap::new());
         }
-        let ids: Vec<String> = studies.iter().map(|s| s.id.to_string()).collect();
+        let marks: Vec<String> = (1..=uids.len()).map(|n| format!("${n}")).collect();
+        let values = uids.iter().map(|uid| uid.as_str().into()).collect();
         let sql = format!(
-            "SELECT id, rank FROM (SELECT id, ROW_NUMBER() OVER (ORDER BY {ORDER}) AS rank \
-             FROM study WHERE reading = 'open') ranked WHERE id IN ({})",
-            ids.join(", ")
+            "SELECT study_uid, rank FROM (SELECT study_uid, ROW_NUMBER() OVER (ORDER BY {ORDER}) AS rank \
+             FROM study WHERE reading = 'open') ranked WHERE study_uid IN ({})",
+            marks.join(", ")
         );
-        let rows = Ranked::find_by_statement(self.statement(&sql, vec![]))
+        let rows = Ranked::find_by_statement(self.statement(&sql, values))
             .all(self.read())
             .await?;
-        Ok(rows.into_iter().map(|r| (r.id, as_u64(r.rank))).collect())
+        Ok(rows
+            .into_iter()
+            .map(|r| (r.study_uid, as_u64(r.rank)))
+            .collect())
     }
 
     async fn rank_of(&self, study: &study::Model) -> Result<u64, StoreError> {

@@ -91,6 +91,12 @@ impl WorklistQuery {
     /// Whether it leaves out a part of the open studies.
     #[must_use]
     pub fn is_filtered(&self) -> bool {
+        self.band.is_some() || self.assigned.is_some() || self.looks_at_rows()
+    }
+
+    /// Whether it asks for what no index of the list has.
+    #[must_use]
+    pub fn looks_at_rows(&self) -> bool {
         let exact = [
             &self.state,
             &self.modality,
@@ -98,9 +104,7 @@ impl WorklistQuery {
             &self.location,
             &self.referrer,
         ];
-        self.band.is_some()
-            || self.assigned.is_some()
-            || exact.iter().any(|value| value.is_some())
+        exact.iter().any(|value| value.is_some())
             || self.q.as_deref().is_some_and(|q| !q.trim().is_empty())
     }
 
