@@ -203,10 +203,7 @@ async fn with_100_queued_the_first_alert_is_with_the_mail_server_within_5_s() {
     for database in databases() {
         let before = server.messages().len();
         let room = DestinationSettings::new("room", ChannelKind::Mail, "room@hospital.example");
-        let mut settings = telling(vec![room]);
-        // Each by itself: as a storm most would come in one message, and later.
-        settings.storm_messages = 1000;
-        let site = Site::telling(&database, &settings).await;
+        let site = Site::telling(&database, &telling(vec![room])).await;
         let announcer = Announcer::new(site.alerts.clone(), &server.settings()).unwrap();
         let outbox = with_clock(&site, Arc::new(announcer), Arc::new(SystemClock)).await;
         let stop = CancellationToken::new();

@@ -74,7 +74,8 @@ pub struct AlertSettings {
     pub storm_messages: u32,
     /// `alerts.storm_minutes`: ... in so long are a storm.
     pub storm_minutes: u32,
-    /// `alerts.storm_bundle_seconds`: during a storm one message, with all that waits, in so long.
+    /// `alerts.storm_bundle_seconds`: during a storm one message, with all that waits, in so long;
+    /// the first ones sooner.
     pub storm_bundle_seconds: u32,
     /// `alerts.destinations`: who can be told.
     pub destinations: Vec<DestinationSettings>,
