@@ -7,7 +7,8 @@ and hand over packed bytes: image fp16, class, side and lesion in one byte a vox
 
 from __future__ import annotations
 
-import numpy as np
+import itertools
+
 import torch
 import torch.multiprocessing as mp
 
@@ -55,16 +56,21 @@ def make_batch(make: Generator, first: int, count: int, horns: bool):
     return torch.stack(images).cpu(), torch.stack(targets).cpu(), truth("abnormal"), truth("head")
 
 
+def turns(first: int, worker: int, workers: int):
+    """The batches of one worker from `first` on: those whose number leaves `worker` when divided by `workers`."""
+    return itertools.count(first + (worker - first) % workers, workers)
+
+
 def _produce(job, worker, workers, first, queue, stop):
     torch.set_num_threads(1)
     cfg, cache, data, coarse, device, count, rank, world = job
     if device.startswith("cuda"):
         torch.set_default_device(device)
     make = build_generator(cfg, cache, data, coarse=coarse)
-    n = first + (worker - first) % workers
-    while not stop.is_set():
+    for n in turns(first, worker, workers):
+        if stop.is_set():
+            return
         queue.put((n, make_batch(make, (n * world + rank) * count, count, cfg.model.kind == "volumetry")))
-        n += workers
 
 
 class Feed:

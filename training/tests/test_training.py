@@ -97,8 +97,10 @@ def test_a_batch_survives_packing(tiny, person, shapes):
 
 
 def test_batches_do_not_depend_on_the_workers(tiny, tmp_path, person, shapes):
-    job = lambda worker, workers: [n for n in range(worker, 7, workers)]
-    assert sorted(job(0, 3) + job(1, 3) + job(2, 3)) == list(range(7))
+    for first, workers in ((0, 3), (5, 4), (7, 1)):
+        made = [[next(turn) for _ in range(6)] for turn in (feed.turns(first, w, workers) for w in range(workers))]
+        assert sorted(sum(made, [])) == list(range(first, first + 6 * workers))
+        assert all(n % workers == w for w, numbers in enumerate(made) for n in numbers)  # where `take` looks for it
     a, b = (feed.Feed(tiny, tmp_path, tmp_path, first, 2, workers=0) for first in (0, 1))
     a.take()
     assert all(torch.equal(x, y) for x, y in zip(a.take(), b.take()))

@@ -1,7 +1,7 @@
 //! Storage commitment (PS3.4 J): the PACS is asked to promise that it keeps what it stored.
 //!
-//! N-ACTION, then N-EVENT-REPORT on the same association. A PACS that reports on an association of its
-//! own making is answered by reception; see `dicom/receive`.
+//! N-ACTION, then N-EVENT-REPORT on the same association. Reception does not take the report of a PACS
+//! that opens an association of its own for it (it answers 0x0211): the outcome stays "requested".
 
 use std::time::Duration;
 
