@@ -4,7 +4,8 @@
 worklist.py BINARY [--database URL] [--open N] [--read N] [--browsers N] [--requests N] [--orthanc STUDIES] [--markdown FILE]
 
 Without --database SQLite in a temporary folder; a PostgreSQL URL must name an empty database (needs psql).
-The rows are written straight into the tables the server made; one series and one instance a study.
+The rows are written straight into the tables the server made: two series of 20 images, a screening with pictures and
+findings for each open study; one image for each that was read.
 While pages are asked for, one small study arrives every 12 s by storescu, and every browser holds a
 live connection and asks for the list again when it is told of a change, at most twice a second, as the
 page's script does. Times are whole HTTP requests over loopback, one at a time. --orthanc fills an Orthanc
@@ -44,15 +45,23 @@ def study_row(number, is_open, now, draw):
     head_start = draw.randrange(240) * 60_000
     arrived = now - draw.randrange((14 if is_open else 400) * DAY_MS)
     minutes = head_start / 60_000
+    found = [{"code": code, "group": code, "text": f"{code.replace('_', ' ')} above the 99th percentile", "minutes": 10, "critical": False}
+             for code in ("lateral_ventricles_large", "lesion_load_large")]
+    evidence = {"order": "routine", "screening": {"p_calibrated": round(draw.random(), 6), "prevalence_train": 0.5}, "not_analysed": None,
+                "findings": found, "site_rules": []}
     ranking = {"head_start_ms": head_start, "order_minutes": 0, "ai_minutes": minutes, "findings_minutes": 0,
                "site_rules_minutes": 0, "p_abnormal": 0.1, "band": band,
-               "reasons": [{"code": "screening", "text": "screening", "minutes": minutes}]}
+               "reasons": [{"code": "screening", "text": "screening", "minutes": minutes}]
+               + [{k: f[k] for k in ("code", "text", "minutes")} for f in found]}
     return {
         "id": number, "study_uid": f"1.2.826.0.1.3680043.10.7.{number}", "patient_id": f"B{number}",
-        "patient_name": f"BENCH{draw.randrange(5000)}^ANNA", "sex": "F", "age_years": 60.5, "study_date": "20261101",
-        "accession": f"A{number}", "description": "MR Brain", "referrer": f"REF{draw.randrange(200)}^DR", "modality": "MR",
+        "patient_name": (name := f"BENCH{draw.randrange(5000)}^ANNA"), "sex": "F", "age_years": 60.5, "study_date": "20261101",
+        "accession": f"A{number}", "description": "MR Brain", "referrer": (referrer := f"REF{draw.randrange(200)}^DR"), "modality": "MR",
+        "body_part": draw.choice(["BRAIN", "HEAD"]), "institution": draw.choice(["North", "South", "West"]),
+        # as src/store/search.rs writes it
+        "search_text": f"{name}\nB{number}\nA{number}\nMR Brain\n{referrer}".lower().replace("^", " "),
         "arrived_at": arrived, "last_received_at": arrived, "reading": "open" if is_open else "read",
-        "state": "screened", "volumetry": "not_done", "order_priority": "routine", "evidence_json": "{}",
+        "state": "screened", "volumetry": "not_done", "order_priority": "routine", "evidence_json": json.dumps(evidence),
         "ranking_json": json.dumps(ranking), "settings_version": 1, "head_start_ms": head_start,
         "effective_arrival_ms": arrived - head_start, "band": band, "highest_band": band, "p_abnormal": 0.1,
         "screened_at": arrived + 9000, "changed_at": arrived + 9000, "looked_at": "T1",
@@ -64,14 +73,21 @@ def tables(open_studies, read_studies):
     now, draw = int(time.time() * 1000), random.Random(1)
     first = 1_000_000
     studies = (study_row(first + n, n < open_studies, now, draw) for n in range(open_studies + read_studies))
-    numbers = range(first, first + open_studies + read_studies)
-    series = ({"id": n, "study_id": n, "series_uid": f"1.2.826.0.1.3680043.10.7.{n}.1", "sop_class_uid": "1.2.840.10008.5.1.4.1.1.4",
-               "modality": "MR", "number": 1, "header_json": "{}", "own_result": False, "first_received_at": now,
-               "last_received_at": now, "quiet_ms": 2000, "settled_images": 1} for n in numbers)
-    instances = ({"id": n, "series_id": n, "sop_uid": f"1.2.826.0.1.3680043.10.7.{n}.1.1", "sop_class_uid": "1.2.840.10008.5.1.4.1.1.4",
+    # studies, and how many series and images of each they have
+    numbers = [(first + n, *((2, 20) if n < open_studies else (1, 1))) for n in range(open_studies + read_studies)]
+    uid = "1.2.826.0.1.3680043.10.7"
+    classes = {"sop_class_uid": "1.2.840.10008.5.1.4.1.1.4"}
+    result = json.dumps({"contrast": "T1", "p_logit": 0.1, "p_calibrated": 0.1, "prevalence_train": 0.5, "head_logit": 3.0, "findings": [],
+                         "focus_mm": None, "volumes": [], "pictures": ["axial", "coronal", "sagittal"], "timings_ms": {}})
+    series = ({"id": n * 2 + s, "study_id": n, "series_uid": f"{uid}.{n}.{s + 1}", **classes, "modality": "MR", "number": s + 1,
+               "header_json": "{}", "own_result": False, "first_received_at": now, "last_received_at": now, "quiet_ms": 2000,
+               "settled_images": images} for n, of_study, images in numbers for s in range(of_study))
+    instances = ({"id": (n * 2 + s) * 20 + i, "series_id": n * 2 + s, "sop_uid": f"{uid}.{n}.{s + 1}.{i + 1}", **classes,
                   "transfer_syntax_uid": "1.2.840.10008.1.2.1", "frames": 1, "digest": "0" * 64, "size_bytes": 1,
-                  "path": f"none/{n}", "received_at": now} for n in numbers)
-    return [("study", studies), ("series", series), ("instance", instances)]
+                  "path": f"none/{n}", "received_at": now} for n, of_study, images in numbers for s in range(of_study) for i in range(images))
+    screenings = ({"id": n, "study_id": n, "series_uid": f"{uid}.{n}.1", "input": "", "outcome": "screened", "partial_volume": False, "model": "bench",
+                   "provider": "cpu", "result_json": result, "created_at": now} for n, *_ in numbers[:open_studies])
+    return [("study", studies), ("series", series), ("instance", instances), ("screening", screenings)]
 
 
 def fill(url, open_studies, read_studies):
@@ -91,7 +107,7 @@ def fill(url, open_studies, read_studies):
             continue
         copy = subprocess.Popen(["psql", url, "-q", "-c", f"COPY {table} ({', '.join(columns)}) FROM STDIN"],
                                 stdin=subprocess.PIPE, text=True)
-        line = lambda row: "\t".join("\\N" if v is None else str(v).replace("\\", "\\\\") for v in row.values()) + "\n"
+        line = lambda row: "\t".join("\\N" if v is None else str(v).replace("\\", "\\\\").replace("\n", "\\n") for v in row.values()) + "\n"
         copy.stdin.write(line(first))
         for row in rows:
             copy.stdin.write(line(row))
@@ -329,6 +345,7 @@ def main():
             last = -(-arguments.open // 50)
             pages = {"first page": "/worklist", "filtered by band": "/worklist?band=urgent",
                      "filtered by referrer": "/worklist?referrer=REF7%5EDR", "filtered by text": "/worklist?q=bench12",
+                     "filtered by all at once": "/worklist?band=routine&state=screened&modality=MR&region=HEAD&location=North&assigned=unassigned&q=anna",
                      "sorted by patient": "/worklist?sort=patient", f"page {last}": f"/worklist?page={last}"}
             timed(ask, pages, 5)
             for name, times in timed(ask, pages, arguments.requests).items():

@@ -12,8 +12,10 @@ use sea_orm::{
 use super::entity::{instance, reading_event, series, study};
 use super::ranks::{Ranker, Rules, place, refresh_places};
 use super::ris::{self, Meeting};
+use super::search::{CODE_BYTES, Searched, TEXT_BYTES};
 use super::settings::version_in_force;
 use super::{Store, StoreError};
+use crate::dicom::guard::cut;
 use crate::dicom::header::ObjectHeader;
 use crate::triage::{Band, Evidence, OrderPriority};
 use crate::worklist::ris::{Identifier, StudyKeys};
@@ -449,7 +451,16 @@ async fn study_row(
         order: order_of(tx, &keys, header).await?,
         ..Evidence::default()
     };
+    let searched = Searched {
+        name: header.patient.name.as_deref(),
+        patient_id: patient_id.as_deref(),
+        accession: header.study.accession.as_deref(),
+        description: header.study.description.as_deref(),
+        referrer: header.study.referrer.as_deref(),
+    };
+    let bounded = |text: &Option<String>, bytes| text.clone().map(|text| cut(text, bytes));
     let mut row = study::ActiveModel {
+        search_text: Set(searched.text()),
         study_uid: Set(header.study_uid.clone()),
         patient_id: Set(patient_id),
         patient_issuer: Set(patient_issuer),
@@ -461,11 +472,11 @@ async fn study_row(
         study_time: Set(header.study.time.clone()),
         accession: Set(header.study.accession.clone()),
         accession_issuer: Set(header.study.accession_issuer.clone()),
-        description: Set(header.study.description.clone()),
-        referrer: Set(header.study.referrer.clone()),
-        institution: Set(header.study.institution.clone()),
-        modality: Set(header.series.modality.clone()),
-        body_part: Set(header.series.body_part.clone()),
+        description: Set(bounded(&header.study.description, TEXT_BYTES)),
+        referrer: Set(bounded(&header.study.referrer, TEXT_BYTES)),
+        institution: Set(bounded(&header.study.institution, TEXT_BYTES)),
+        modality: Set(bounded(&header.series.modality, CODE_BYTES)),
+        body_part: Set(bounded(&header.series.body_part, CODE_BYTES)),
         arrived_at: Set(first.received_at),
         last_received_at: Set(first.received_at),
         reading: Set(if first.prior { "prior" } else { "open" }.to_owned()),

@@ -28,6 +28,7 @@ pub mod reading;
 pub mod report;
 pub mod results;
 pub mod ris;
+pub mod search;
 pub mod settings;
 pub mod shown;
 mod unreached;

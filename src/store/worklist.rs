@@ -8,7 +8,7 @@ use sea_orm::{
 
 use super::entity::{instance, screening, series, study};
 use super::results::ScreeningResult;
-use super::{Store, StoreError};
+use super::{Store, StoreError, search};
 use crate::clock::rfc3339;
 use crate::triage::{Band, Ranking};
 use crate::worklist::{
@@ -66,9 +66,8 @@ impl Store {
         let offset = (page - 1).saturating_mul(ITEMS_PER_PAGE);
         let (from, condition, values) = conditions(query, held_since_ms);
         let total = self.count(from, &condition, values.clone()).await?;
-        let rows = self
-            .rows(query, from, &condition, values, as_i64(offset))
-            .await?;
+        let ids = self.listed(query, held_since_ms, as_i64(offset)).await?;
+        let rows = self.in_order(&ids).await?;
         let ranks = if query.reading == Reading::Read {
             HashMap::new()
         } else if query.is_filtered() || !query.is_by_place() {
@@ -164,37 +163,24 @@ impl Store {
         }))
     }
 
-    /// A page of rows, in the order that is asked for.
-    async fn rows(
+    /// Keys of a page, in the order that is asked for.
+    ///
+    /// Keys only: an index has all that filters and orders ask for (`study_open_list`), and rows are large.
+    async fn listed(
         &self,
         query: &WorklistQuery,
-        from: &str,
-        condition: &str,
-        mut values: Vec<Value>,
+        held_since_ms: i64,
         offset: i64,
-    ) -> Result<Vec<study::Model>, StoreError> {
-        let (limit, skip) = (values.len() + 1, values.len() + 2);
-        values.push(as_i64(ITEMS_PER_PAGE).into());
-        values.push(offset.into());
-        let order = order(query);
-        if query.is_by_place() {
-            let sql = format!(
-                "SELECT s.* FROM {from} WHERE {condition} ORDER BY {order} LIMIT ${limit} OFFSET ${skip}"
-            );
-            return study::Model::find_by_statement(self.statement(&sql, values))
-                .all(self.read())
-                .await;
-        }
-        // Sorting carries ids only: whole rows are large.
-        let sql = format!(
-            "SELECT s.id FROM {from} WHERE {condition} ORDER BY {order} LIMIT ${limit} OFFSET ${skip}"
-        );
-        let ids: Vec<i64> = Id::find_by_statement(self.statement(&sql, values))
+    ) -> Result<Vec<i64>, StoreError> {
+        let (sql, values) = page_of(query, held_since_ms, offset);
+        let rows = Id::find_by_statement(self.statement(&sql, values))
             .all(self.read())
-            .await?
-            .into_iter()
-            .map(|row| row.id)
-            .collect();
+            .await?;
+        Ok(rows.into_iter().map(|row| row.id).collect())
+    }
+
+    /// These studies, in this order.
+    async fn in_order(&self, ids: &[i64]) -> Result<Vec<study::Model>, StoreError> {
         let mut rows = study::Entity::find()
             .filter(study::Column::Id.is_in(ids.iter().copied()))
             .all(self.read())
@@ -380,25 +366,24 @@ pub(super) fn conditions(
             parts.push(format!("s.{column} = ${}", values.len()));
         }
     }
-    if let Some(text) = query.q.as_deref().map(str::trim).filter(|t| !t.is_empty()) {
-        let escaped = text
-            .to_lowercase()
-            .replace('\\', "\\\\")
-            .replace('%', "\\%")
-            .replace('_', "\\_");
-        values.push(format!("%{escaped}%").into());
-        let n = values.len();
-        let columns = [
-            "patient_name",
-            "patient_id",
-            "accession",
-            "description",
-            "referrer",
-        ]
-        .map(|c| format!("LOWER(COALESCE(s.{c}, '')) LIKE ${n} ESCAPE '\\'"));
-        parts.push(format!("({})", columns.join(" OR ")));
+    for word in search::words(query.q.as_deref().unwrap_or_default()) {
+        values.push(search::pattern(&word).into());
+        parts.push(format!("s.search_text LIKE ${} ESCAPE '\\'", values.len()));
     }
     (from, parts.join(" AND "), values)
+}
+
+/// The statement that gives the keys of a page.
+fn page_of(query: &WorklistQuery, held_since_ms: i64, offset: i64) -> (String, Vec<Value>) {
+    let (from, condition, mut values) = conditions(query, held_since_ms);
+    let (limit, skip) = (values.len() + 1, values.len() + 2);
+    values.push(as_i64(ITEMS_PER_PAGE).into());
+    values.push(offset.into());
+    let order = order(query);
+    let sql = format!(
+        "SELECT s.id FROM {from} WHERE {condition} ORDER BY {order} LIMIT ${limit} OFFSET ${skip}"
+    );
+    (sql, values)
 }
 
 /// The order of the rows; it is total, so pages never overlap.
@@ -414,7 +399,7 @@ fn order(query: &WorklistQuery) -> String {
             return format!("changed_at {direction}, study_uid {direction}");
         }
         (Sort::Arrived, _) => return format!("arrived_at {direction}, study_uid {direction}"),
-        (Sort::Patient, _) => "LOWER(COALESCE(patient_name, ''))",
+        (Sort::Patient, _) => "search_text",
         (Sort::Study, _) => "LOWER(COALESCE(description, ''))",
         (Sort::State, _) => "state",
     };
@@ -499,4 +484,55 @@ pub(crate) fn as_i64(n: u64) -> i64 {
 
 pub(crate) fn as_u64(n: i64) -> u64 {
     u64::try_from(n).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(FromQueryResult)]
+    struct Step {
+        detail: String,
+    }
+
+    #[tokio::test]
+    async fn filters_sorts_and_counts_look_at_an_index_and_never_at_rows() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(None, folder.path()).await.unwrap();
+        let text = |text: &str| Some(text.to_owned());
+        let all = WorklistQuery {
+            state: text("screened"),
+            modality: text("MR"),
+            region: text("HEAD"),
+            location: text("North"),
+            referrer: text("Doc^A"),
+            q: text("two words"),
+            assigned: Some(Assignment::Nobody),
+            ..WorklistQuery::default()
+        };
+        let mut asked = vec![WorklistQuery::default(), all];
+        for band in [None, Some(Band::Urgent)] {
+            asked.extend(Sort::ALL.map(|sort| WorklistQuery {
+                band,
+                sort,
+                ..WorklistQuery::default()
+            }));
+        }
+        for query in asked {
+            let (sql, values) = page_of(&query, 0, 9_950);
+            let (from, condition, counted) = conditions(&query, 0);
+            let count = format!("SELECT COUNT(*) FROM {from} WHERE {condition}");
+            for (sql, values) in [(sql, values), (count, counted)] {
+                let explain = format!("EXPLAIN QUERY PLAN {sql}");
+                let steps = Step::find_by_statement(store.statement(&explain, values));
+                let steps = steps.all(store.read()).await.unwrap();
+                let of_studies = steps.iter().find(|s| s.detail.contains(" s "));
+                let detail = &of_studies.unwrap().detail;
+                assert!(
+                    detail.contains("COVERING INDEX study_open"),
+                    "{sql}: {detail}"
+                );
+            }
+        }
+    }
 }

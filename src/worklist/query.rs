@@ -21,7 +21,7 @@ pub enum Sort {
     Place,
     /// When they arrived.
     Arrived,
-    /// Name of the patient.
+    /// Name of the patient, then patient id.
     Patient,
     /// What was done.
     Study,

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use firstread::hl7::Hl7Settings;
 use firstread::store::accounts::Role;
-use firstread::worklist::{Acting, News, StudyDetail};
+use firstread::worklist::{Acting, News, StudyDetail, WorklistQuery};
 use sea_orm::ActiveValue::Set;
 
 use crate::common::databases;
@@ -188,6 +188,15 @@ async fn two_patients_with_open_studies_become_one() {
             Some("PAT-1"),
             "of another issuer"
         );
+        // a search knows them by what they are called now
+        for (q, studies) in [("newname pat-2", 2), ("pat-1 family1", 0)] {
+            let query = WorklistQuery {
+                q: Some(q.into()),
+                ..WorklistQuery::default()
+            };
+            let found = site.store.worklist(&query, 0).await.unwrap();
+            assert_eq!(found.total, studies, "{q}");
+        }
         assert_eq!(one.item.order_priority, "stat", "the order is about it now");
         assert_eq!(
             one.item.assigned_to.as_deref(),

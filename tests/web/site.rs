@@ -13,6 +13,7 @@ use firstread::store::Store;
 use firstread::store::accounts::Role;
 use firstread::store::entity::{instance, quarantine, screening, series, study};
 use firstread::store::ranks::{Ranker, Standing};
+use firstread::store::search::Searched;
 use firstread::triage::{Band, Evidence, Finding, Ranking, Reason, Screening, TriageSettings};
 use firstread::web::{self, Health, WebSettings, WebState};
 use firstread::worklist::NewsDesk;
@@ -192,6 +193,15 @@ impl Site {
     ) -> study::Model {
         let mut row = study_row(n, NOON_MS - minutes_ago * 60_000, minutes);
         change(&mut row);
+        let text = |value: &sea_orm::ActiveValue<Option<String>>| value.clone().take().flatten();
+        row.search_text = Set(Searched {
+            name: text(&row.patient_name).as_deref(),
+            patient_id: text(&row.patient_id).as_deref(),
+            accession: text(&row.accession).as_deref(),
+            description: text(&row.description).as_deref(),
+            referrer: text(&row.referrer).as_deref(),
+        }
+        .text());
         row.insert(&self.db).await.unwrap()
     }
 

@@ -78,6 +78,9 @@ pub struct Model {
     pub screened_at: Option<i64>,
     pub analysed_at: Option<i64>,
     pub changed_at: i64,
+    /// what a search looks through
+    #[sea_orm(column_type = "Text")]
+    pub search_text: String,
 }
 
 /// Joins are written as queries where they are needed.

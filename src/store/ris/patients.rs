@@ -9,6 +9,7 @@ use sea_orm::{
 
 use super::super::arrivals::PatientKey;
 use super::super::entity::{final_report, patient_link, ris_order, study};
+use super::super::search::Searched;
 use super::super::{Store, StoreError};
 use super::{At, note, orders, reports};
 use crate::intake::age_years;
@@ -66,6 +67,7 @@ pub(super) async fn update(
             continue;
         }
         let mut row = study.clone().into_active_model();
+        row.search_text = Set(Searched::from(&new).text());
         row.patient_name = Set(new.patient_name);
         row.sex = Set(new.sex);
         row.birth_date = Set(new.birth_date);
@@ -94,7 +96,13 @@ pub(super) async fn merge(
             let detail = format!("{} into {}", merge.prior.id, surviving.id);
             note(tx, study.id, "merged", detail, at.now_ms).await?;
             changed.insert(study.study_uid.clone());
+            let text = Searched {
+                patient_id: Some(&surviving.id),
+                ..Searched::from(&study)
+            }
+            .text();
             let mut row = study.into_active_model();
+            row.search_text = Set(text);
             row.patient_id = Set(Some(surviving.id.clone()));
             row.patient_issuer = Set(surviving.issuer_name().map(str::to_owned));
             row.changed_at = Set(at.now_ms);
