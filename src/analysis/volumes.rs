@@ -16,6 +16,9 @@ const CSF: i64 = 24;
 const ALL_VENTRICLES: &str = "all ventricles";
 const BRAIN: &str = "brain (no ventricles, no csf)";
 
+/// z of the 95th percentile of a normal distribution.
+const HEALTHY_Z: f64 = 1.644_853_627;
+
 /// What volumes are compared with.
 #[derive(Clone, Copy)]
 pub struct Comparing<'a> {
@@ -93,7 +96,8 @@ impl Comparing<'_> {
                     local_scans: Some(scanner.map_or(0, |s| s.scans)),
                     sd_at_least: known.sd,
                 };
-                self.norms
+                let compared = self
+                    .norms
                     .compare(
                         structure,
                         self.age_years,
@@ -102,17 +106,30 @@ impl Comparing<'_> {
                         tiv,
                         correction,
                     )
-                    .map_err(|e| e.to_string())
+                    .map_err(|e| e.to_string())?;
+                Ok((compared, self.healthy_mm3(structure, tiv, correction)))
             });
+        let numbers = compared.as_ref().ok();
         VolumeDetail {
             structure: structure.to_owned(),
             label,
             volume_mm3,
             percent_icv: (intracranial_mm3 > 0.0).then(|| 100.0 * volume_mm3 / intracranial_mm3),
-            z: compared.as_ref().ok().map(|c| c.z),
-            percentile: compared.as_ref().ok().map(|c| c.percentile),
+            z: numbers.map(|(c, _)| c.z),
+            percentile: numbers.map(|(c, _)| c.percentile),
+            healthy_mm3: numbers.and_then(|(_, healthy)| *healthy),
             no_norm: compared.err(),
         }
+    }
+
+    /// The volumes at [`HEALTHY_Z`]: from one to the other are nine of ten healthy people like this one.
+    fn healthy_mm3(&self, structure: &str, tiv: f64, correction: Correction) -> Option<[f64; 2]> {
+        let (age, sex) = (self.age_years?, self.sex?);
+        let at = |z| {
+            self.norms
+                .volume_at(structure, age, sex, tiv, correction, z)
+        };
+        Some([at(-HEALTHY_Z)?, at(HEALTHY_Z)?])
     }
 }
 
@@ -228,6 +245,7 @@ pub fn evans_like(codes: &[u8], dims: [usize; 3]) -> Option<Index> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::analysis::card::StructureOffset;
     use crate::norms::structures::STRUCTURES;
 
     fn with(norms: &Norms) -> Comparing<'_> {
@@ -268,6 +286,37 @@ mod tests {
         let ratios = ratios(&volumes);
         assert!((ratios[0].value - 0.89).abs() < 1e-9);
         assert!((ratios[1].value - 0.1).abs() < 1e-9);
+    }
+
+    #[test]
+    fn nine_of_ten_healthy_people_are_within_the_range() {
+        let norms = Norms::parse(crate::serve::NORM_TABLE).unwrap();
+        let offset = |name: &str| {
+            let known = StructureOffset {
+                offset: 0.1,
+                sd: 0.02,
+            };
+            (name.to_owned(), known)
+        };
+        let offsets = NormOffsets {
+            structures: [INTRACRANIAL, "left hippocampus"].map(offset).into(),
+            model_sha256: String::new(),
+            scans: 10,
+        };
+        let with = Comparing {
+            offsets: Some(&offsets),
+            ..with(&norms)
+        };
+        let detail = |volume| with.detail("left hippocampus", Some(17), volume, 1_400_000.0);
+        let [low, high] = detail(3_500.0).healthy_mm3.unwrap();
+        assert!(2_000.0 < low && low < 4_500.0 && low < high, "{low} {high}");
+        for (volume, expected) in [(low, 5.0), (high, 95.0)] {
+            let percentile = detail(volume).percentile.unwrap();
+            assert!((percentile - expected).abs() < 0.01, "{percentile}");
+        }
+        let unknown = Comparing { sex: None, ..with };
+        let volume = unknown.detail("left hippocampus", Some(17), 3_500.0, 1_400_000.0);
+        assert_eq!(volume.healthy_mm3, None);
     }
 
     #[test]

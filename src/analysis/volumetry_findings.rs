@@ -156,6 +156,7 @@ mod tests {
                 percent_icv: None,
                 z: None,
                 percentile: Some(percentile),
+                healthy_mm3: None,
                 no_norm: None,
             }],
             ..Measurement::default()

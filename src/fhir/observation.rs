@@ -54,7 +54,8 @@ fn volume(study: &Study, volume: &VolumeDetail) -> Value {
             "{:.0}th to {:.0}th percentile of healthy people of the same age and sex",
             RANGE.0, RANGE.1
         );
-        json!([{"text": text}])
+        let end = |at: usize| volume.healthy_mm3.map(|range| mm3(range[at]));
+        json!([{"low": end(0), "high": end(1), "text": text}])
     });
     let absent = volume.no_norm.as_deref();
     observation(
@@ -62,15 +63,17 @@ fn volume(study: &Study, volume: &VolumeDetail) -> Value {
         &format!("VOL-{code}"),
         &format!("Volume of {}", volume.structure),
         json!({
-            "valueQuantity": {
-                "value": rounded(volume.volume_mm3, 1.0), "unit": "mm3", "system": UNITS, "code": "mm3",
-            },
+            "valueQuantity": mm3(volume.volume_mm3),
             "interpretation": interpretation(flag),
             "referenceRange": range,
             "component": percentile,
             "note": absent.map(|why| json!([{"text": format!("no comparison: {why}")}])),
         }),
     )
+}
+
+fn mm3(volume: f64) -> Value {
+    json!({"value": rounded(volume, 1.0), "unit": "mm3", "system": UNITS, "code": "mm3"})
 }
 
 fn observation(study: &Study, code: &str, text: &str, measured: Value) -> Value {

@@ -26,7 +26,7 @@ pub struct OutboxSettings {
 impl Default for OutboxSettings {
     fn default() -> Self {
         Self {
-            attempts_max: 50,
+            attempts_max: 100,
             retry_first_seconds: 2,
             retry_longest_seconds: 300,
             attempt_timeout_seconds: 60,

@@ -231,6 +231,9 @@ pub struct VolumeDetail {
     pub z: Option<f64>,
     /// 0-100.
     pub percentile: Option<f64>,
+    /// The 5th and the 95th percentile of healthy people of this age, sex and head size, mm3.
+    #[serde(default)]
+    pub healthy_mm3: Option<[f64; 2]>,
     /// Why there is no z.
     pub no_norm: Option<String>,
 }

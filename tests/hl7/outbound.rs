@@ -130,6 +130,7 @@ async fn study(site: &Site, n: u32) -> study::Model {
             serde_json::from_value(json!({
                 "structure": structure, "label": null, "volume_mm3": 12_345.6,
                 "percent_icv": 0.8, "z": 0.0, "percentile": percentile, "no_norm": null,
+                "healthy_mm3": [9_876.5, 15_000.2],
             }))
             .unwrap()
         })
@@ -208,7 +209,7 @@ async fn hl7apy_finds_no_fault_in_what_is_sent() {
         assert!(
             line(first, "VOL-LEFT-HIPPOCAMPUS^")
                 .unwrap()
-                .contains("|12346|mm3^mm3^UCUM|")
+                .contains("|12346|mm3^mm3^UCUM|9876-15000|L|")
         );
         assert!(
             line(first, "PCT-LEFT-HIPPOCAMPUS^")

@@ -46,6 +46,7 @@ fn volumes(csv: &Path) -> Vec<VolumeDetail> {
             percent_icv: cell("percent_icv").parse().ok(),
             z: cell("z").parse().ok(),
             percentile: cell("percentile").parse().ok(),
+            healthy_mm3: None,
             no_norm: None,
         }
     });

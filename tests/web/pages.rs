@@ -219,6 +219,7 @@ async fn a_measured_study_shows_its_volumes_lesions_and_doubts() {
                 percent_icv: Some(0.4493),
                 z: Some(-2.147),
                 percentile: Some(1.59),
+                healthy_mm3: None,
                 no_norm: None,
             }],
             lesions: Some(Lesions {

@@ -1,6 +1,7 @@
 //! A preliminary result: ORU^R01 (2.5.1 7.3.1), OBR-25 P. Says what was measured; diagnoses nothing.
 
 use super::{Envelope, Mapping, OWN_CODES, msh, numbers, obr, pid};
+use crate::analysis::Measurement;
 use crate::hl7::message::{Field, Message, Segment};
 use crate::store::ris::ResultFacts;
 use crate::triage::Band;
@@ -32,6 +33,9 @@ pub(super) fn write(facts: &ResultFacts, mapping: Mapping, envelope: &Envelope<'
         all: Vec::new(),
     };
     study(facts, mapping, &mut observations);
+    if let Some(measurement) = &facts.study.measurement {
+        quality(measurement, &mut observations);
+    }
     for volume in &facts.study.volumes {
         measured(volume, &mut observations);
     }
@@ -90,18 +94,39 @@ fn study(facts: &ResultFacts, mapping: Mapping, to: &mut Observations<'_>) {
     }
 }
 
-/// A volume with its flag, and its percentile among healthy people of the same age and sex with its range.
+/// Whether the volumes can be relied on, and what was found of lesions.
+fn quality(measurement: &Measurement, to: &mut Observations<'_>) {
+    for remark in &measurement.quality.remarks {
+        let text = if remark.doubtful {
+            format!("doubtful: {}", remark.text)
+        } else {
+            remark.text.clone()
+        };
+        to.add("TX", own("QUALITY", "Quality"), &text, "", "", "");
+    }
+    if let Some(lesions) = &measurement.lesions {
+        let code = own("LESIONS", "White-matter lesions");
+        to.add("NM", code, &lesions.count.to_string(), "1", "", "");
+        let code = own("LESION-VOLUME", "Volume of white-matter lesions");
+        let value = format!("{:.0}", lesions.volume_mm3);
+        to.add("NM", code, &value, "mm3", "", "");
+    }
+}
+
+/// A volume with its flag and the range of healthy people, and its percentile among healthy people of the same age and sex with its range.
 fn measured(volume: &VolumeDetail, to: &mut Observations<'_>) {
     let flag = volume.percentile.map_or("", flag_of);
     let code = code_of(&volume.structure);
     let value = format!("{:.0}", volume.volume_mm3);
     let name = format!("Volume of {}", volume.structure);
+    let healthy = volume.healthy_mm3.filter(|_| volume.percentile.is_some());
+    let range = healthy.map_or_else(String::new, |[low, high]| format!("{low:.0}-{high:.0}"));
     to.add(
         "NM",
         own(&format!("VOL-{code}"), &name),
         &value,
         "mm3",
-        "",
+        &range,
         flag,
     );
     if let Some(percentile) = volume.percentile {

@@ -37,6 +37,7 @@ fn volume(structure: &str, volume_mm3: f64, z: Option<f64>) -> VolumeDetail {
         percent_icv: None,
         z,
         percentile: z.map(|z| 100.0 * crate::norms::phi(z)),
+        healthy_mm3: None,
         no_norm: z.is_none().then(|| "age unknown".to_owned()),
     }
 }
