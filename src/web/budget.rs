@@ -11,6 +11,7 @@ use super::view::Frame;
 use super::words;
 use crate::alerts::budget::{Past, budget};
 use crate::alerts::policy::hours::Hours;
+use crate::alerts::policy::{Rule, Step};
 use crate::triage::{Band, rank};
 
 /// Periods that can be asked for, in days.
@@ -27,6 +28,7 @@ const DAY_MS: i64 = 86_400_000;
 struct AlertsPage {
     frame: Frame,
     on_call: Vec<OnCall>,
+    rules: Vec<RuleRow>,
     periods: Vec<Period>,
     studies: usize,
     counted: String,
@@ -38,6 +40,20 @@ struct OnCall {
     schedule: String,
     now: String,
     next: String,
+}
+
+/// What a rule would do now.
+struct RuleRow {
+    name: String,
+    when: String,
+    /// "after 10 min: anna-pager (neuro)"
+    steps: Vec<StepRow>,
+}
+
+struct StepRow {
+    after: String,
+    urgent: String,
+    critical: String,
 }
 
 struct Period {
@@ -100,6 +116,7 @@ pub(super) async fn page(
     html(&AlertsPage {
         frame: Frame::new("Alert budget", "deliveries", &visitor, &state),
         on_call: on_call(&state),
+        rules: rules_now(&state),
         periods: PERIODS_DAYS
             .map(|d| Period {
                 days: d,
@@ -152,4 +169,49 @@ fn on_call(state: &WebState) -> Vec<OnCall> {
             }),
     });
     schedules.collect()
+}
+
+/// Each rule with whom its steps would reach at this moment: quiet hours and hand-overs counted in.
+fn rules_now(state: &WebState) -> Vec<RuleRow> {
+    let policy = &state.alerts.policy;
+    let now_ms = state.clock.now_ms();
+    let step = |step: &Step| {
+        let reached = |band| policy.reaches(step, band, now_ms).join(", ");
+        StepRow {
+            after: match step.after_ms / 60_000 {
+                0 => "at once".to_owned(),
+                minutes => format!("after {minutes} min"),
+            },
+            urgent: reached(Band::Urgent),
+            critical: reached(Band::Critical),
+        }
+    };
+    let rules = policy.rules.iter().filter(|rule| !rule.bands.is_empty());
+    rules
+        .map(|rule| RuleRow {
+            name: if rule.name.is_empty() {
+                "all others".to_owned()
+            } else {
+                rule.name.clone()
+            },
+            when: when(rule),
+            steps: rule.steps.iter().map(step).collect(),
+        })
+        .collect()
+}
+
+/// "urgent, critical; at North Clinic; with x; at some hours only, but critical at any".
+fn when(rule: &Rule) -> String {
+    let bands: Vec<&str> = rule.bands.iter().map(|b| b.as_str()).collect();
+    let mut said = vec![bands.join(", ")];
+    if !rule.sites.is_empty() {
+        said.push(format!("at {}", rule.sites.join(" or ")));
+    }
+    if !rule.findings.is_empty() {
+        said.push(format!("with {}", rule.findings.join(" or ")));
+    }
+    if rule.hours.is_some() || rule.weekdays.is_some() {
+        said.push("below critical at its hours only".to_owned());
+    }
+    said.join("; ")
 }

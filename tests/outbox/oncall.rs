@@ -8,6 +8,7 @@ use firstread::alerts::{
 };
 use firstread::clock::Clock;
 use firstread::outbox::machine::Outcome;
+use firstread::store::accounts::Role;
 use firstread::triage::Band;
 
 use crate::common::databases;
@@ -112,6 +113,31 @@ async fn an_alert_reaches_whoever_is_on_call_at_that_moment() {
         assert_eq!(told(&site, 7).await, ["room", "bert"]);
         assert_eq!(told(&site, 6).await, ["bert", "room"]);
     }
+}
+
+#[tokio::test]
+async fn the_page_says_who_would_be_told_now() {
+    let site = Site::telling(&crate::common::Database::Sqlite, &settings()).await;
+    let reader = site.signed_in(Role::Reader).await;
+    let page = async || {
+        let page = site.page(&reader, "/alerts").await;
+        page.replace("<td>", "|").replace("</td>", "")
+    };
+    let noon = page().await;
+    for row in [
+        "|urgent, critical; at North Clinic; with x|shift|at once|room, anna|room, anna",
+        "|urgent, critical|all others|at once|anna|anna",
+        "|||after 10 min|room|room",
+        "|neuro|anna|carla from 18:00",
+    ] {
+        assert!(noon.contains(row), "{row} is not in {noon}");
+    }
+    site.clock.advance_ms(2 * 3_600_000);
+    let quiet = page().await;
+    assert!(
+        quiet.contains("|all others|at once|anna-mail|anna"),
+        "{quiet}"
+    );
 }
 
 /// Answers by the destination's name, as it is told at the moment.
