@@ -74,6 +74,14 @@ impl MigratorTrait for Migrator {
                 name: "m20261126_000060_list_index",
                 up: include_str!("m20261126_000060_list_index.sql"),
             }),
+            Box::new(SqlStep {
+                name: "m20261126_000070_fhir_subscriptions",
+                up: include_str!("m20261126_000070_fhir_subscriptions.sql"),
+            }),
+            Box::new(SqlStep {
+                name: "m20261126_000071_destinations",
+                up: include_str!("m20261126_000071_destinations.sql"),
+            }),
         ]
     }
 }

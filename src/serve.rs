@@ -1,12 +1,14 @@
 //! Puts the parts together and runs them until told to stop.
 
+mod guests;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
@@ -17,6 +19,7 @@ use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::dicom::decode::DecodeLimits;
 use crate::dicom::receive;
+use crate::fhir::FhirCourier;
 use crate::hl7::courier::Hl7Courier;
 use crate::hl7::{self, Receiver};
 use crate::intake::{Intake, IntakeParts};
@@ -25,12 +28,14 @@ use crate::norms::Norms;
 use crate::outbox::{Outbox, Routes};
 use crate::report::Reporter;
 use crate::results::{ObjectCourier, Results};
+use crate::secrets::Vault;
 use crate::store::jobs::{RESULTS, SCREEN, VOLUMETRY};
 use crate::store::ranks::Ranker;
 use crate::store::ris::ResultDestination;
 use crate::store::{Files, Store};
-use crate::web::{self, Health, WebState};
+use crate::web::{self, Health, Subscribing, WebState};
 use crate::worklist::NewsDesk;
+use guests::Guests;
 
 /// The norm table, in the binary.
 pub const NORM_TABLE: &str = include_str!("../norms/norms_synthseg_v0.json");
@@ -168,6 +173,11 @@ impl Server {
         let analyst = analyst(&config, &store, &files, &clock, &ranker, &news)?;
         let reporter = Arc::new(reporter(&config, &analyst));
         let results = results(&config, &store, &files, &clock, &reporter);
+        let (vault, roll_call) = (open_vault(&config)?, Arc::new(Notify::new()));
+        let subscribing = Subscribing {
+            settings: config.fhir.clone(),
+            vault: vault.clone(),
+        };
         let state = WebState::new(
             store.clone(),
             news.clone(),
@@ -179,8 +189,9 @@ impl Server {
             alerts.clone(),
         )
         .reporting(reporter.clone())
-        .sending_to(objects_to(&config));
-        self.start_outbox(&config, &clock, &alerts, &health)?;
+        .sending_to(objects_to(&config))
+        .subscribed_by(subscribing, roll_call.clone());
+        self.start_outbox(&config, &clock, &alerts, &health, (&vault, &roll_call))?;
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
             web::serve(doors.http, state, stop)
@@ -205,7 +216,7 @@ impl Server {
                 .await
                 .map_err(|e| format!("dicom: {e}"))
         });
-        self.start_hl7(doors.hl7, &config, &clock, ranker, news);
+        self.start_hl7(doors.hl7, &config, &clock, ranker, news)?;
         let name = worker_name(&config);
         self.start_workers(&name, &clock, analyst, results, work, &health)
             .await?;
@@ -278,8 +289,11 @@ impl Server {
         clock: &SharedClock,
         ranker: Arc<Ranker>,
         news: NewsDesk,
-    ) {
-        let Some(listener) = listener else { return };
+    ) -> Result<(), String> {
+        let Some(listener) = listener else {
+            return Ok(());
+        };
+        let tls = config.hl7.acceptor()?;
         let receiver = Receiver {
             store: self.store.clone(),
             clock: clock.clone(),
@@ -289,9 +303,10 @@ impl Server {
         };
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
-            hl7::listen::serve(listener, receiver, stop).await;
+            hl7::listen::serve(listener, receiver, tls, stop).await;
             Ok(())
         });
+        Ok(())
     }
 
     /// Starts what escalates alerts and listens to pagers; gives who sends them.
@@ -319,13 +334,14 @@ impl Server {
         Ok(announcer)
     }
 
-    /// Starts what tells people and systems; without a destination there is nothing to start.
+    /// Starts what tells people and systems.
     fn start_outbox(
         &mut self,
         config: &Config,
         clock: &SharedClock,
         alerts: &Arc<Alerts>,
         health: &Health,
+        (vault, roll_call): (&Arc<Vault>, &Arc<Notify>),
     ) -> Result<(), String> {
         let mut routes = Routes::default();
         let objects = ObjectCourier {
@@ -336,6 +352,9 @@ impl Server {
         };
         let names = config.dicom.destinations.iter().map(|d| d.name.clone());
         routes.add(names.collect(), Arc::new(objects));
+        for destination in &config.hl7.destinations {
+            destination.connector()?;
+        }
         let ris = Hl7Courier {
             store: self.store.clone(),
             settings: config.hl7.clone(),
@@ -347,13 +366,26 @@ impl Server {
             let announcer = self.start_alerts(config, clock, alerts, health)?;
             routes.add(names, announcer);
         }
-        if routes.destinations().is_empty() {
-            return Ok(());
-        }
+        let vault = vault.clone();
+        let subscribers = FhirCourier::new(self.store.clone(), config.fhir.clone(), vault)?;
+        routes.add(Vec::new(), Arc::new(subscribers));
+        let (names, coming) = watch::channel(Vec::new());
+        let guests = Guests {
+            store: self.store.clone(),
+            clock: clock.clone(),
+            roll_call: roll_call.clone(),
+            names,
+        };
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            guests.run(stop).await;
+            Ok(())
+        });
         let outbox = Outbox {
             store: self.store.clone(),
             clock: clock.clone(),
             destinations: routes.destinations(),
+            coming,
             storm: alerts.storm,
             courier: Arc::new(routes),
             retry: config.outbox.retry_limits(),
@@ -397,11 +429,19 @@ impl Server {
     }
 }
 
+fn open_vault(config: &Config) -> Result<Arc<Vault>, String> {
+    let vault = Vault::open(&config.listen.data);
+    vault
+        .map(Arc::new)
+        .map_err(|e| format!("key of secrets: {e}"))
+}
+
 /// Tells the database who gets results.
 async fn know_ris(store: &Store, config: &Config) -> Result<(), String> {
     let all = config.hl7.destinations.iter().map(|d| ResultDestination {
         name: d.name.clone(),
         mapping: d.mapping.as_str().to_owned(),
+        only_moving_up: d.tells_only_moving_up(),
         reached: format!("HL7 ({}) to {}", d.mapping.as_str(), d.address),
     });
     store

@@ -12,6 +12,8 @@ mod common;
 mod conformance;
 #[path = "hl7/inbound.rs"]
 mod inbound;
+#[path = "hl7/killed.rs"]
+mod killed;
 #[path = "hl7/outbound.rs"]
 mod outbound;
 #[path = "hl7/peer.rs"]
@@ -20,5 +22,9 @@ mod peer;
 mod server;
 #[path = "web/site.rs"]
 mod site;
+#[path = "hl7/templates.rs"]
+mod templates;
+#[path = "hl7/tls.rs"]
+mod tls;
 #[path = "hl7/wire.rs"]
 mod wire;

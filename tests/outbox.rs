@@ -30,5 +30,7 @@ mod sending;
 mod server;
 #[path = "web/site.rs"]
 mod site;
+#[path = "outbox/subscriptions.rs"]
+mod subscriptions;
 #[path = "outbox/webhooks.rs"]
 mod webhooks;

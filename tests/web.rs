@@ -30,3 +30,5 @@ mod report;
 mod roles;
 #[path = "web/site.rs"]
 mod site;
+#[path = "web/subscriptions.rs"]
+mod subscriptions;

@@ -82,7 +82,7 @@ impl Webhook {
             .post(&posted.endpoint, &posted.headers, posted.body)
             .await;
         let outcome = match answered {
-            Ok(answer) => outcome(answer.status, &answer.said),
+            Ok(answer) => answer.outcome(),
             Err(why) => Outcome::Later(why),
         };
         Attempt {
@@ -240,43 +240,9 @@ fn ntfy(notice: &Notice, topic: &str) -> Value {
     published
 }
 
-/// What a status means (RFC 9110 15). What an administrator can put right (access refused, moved
-/// elsewhere) may pass; so may trouble of the server. The rest is about the message.
-fn outcome(status: u16, said: &str) -> Outcome {
-    let text = format!("HTTP {status}: {said}");
-    let text = text.trim_end_matches([' ', ':']).to_owned();
-    match status {
-        200..=299 => Outcome::Delivered,
-        401 | 403 | 404 | 407 | 408 | 425 | 429 | 300..=399 | 500..=599 => Outcome::Later(text),
-        _ => Outcome::Never(text),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn answers_mean_now_later_or_never() {
-        let check = |status: u16, expected: &str| {
-            let found = match outcome(status, "x") {
-                Outcome::Delivered => "delivered",
-                Outcome::Later(_) => "later",
-                Outcome::Never(_) => "never",
-            };
-            assert_eq!(found, expected, "{status}");
-        };
-        for (statuses, expected) in [
-            (&[200, 202, 204][..], "delivered"),
-            (&[301, 401, 403, 404, 408, 429, 500, 503], "later"),
-            (&[400, 410, 413, 422], "never"),
-        ] {
-            for status in statuses {
-                check(*status, expected);
-            }
-        }
-        assert_eq!(outcome(500, ""), Outcome::Later("HTTP 500".into()));
-    }
 
     /// Checked with `printf '1795435200.{}' | openssl dgst -sha256 -hmac key`.
     #[test]

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::alerts::{AlertSettings, SmtpSettings};
 use crate::analysis::EngineSettings;
 use crate::dicom::receive::ReceiveSettings;
+use crate::fhir::FhirSettings;
 use crate::hl7::Hl7Settings;
 use crate::intake::IntakeSettings;
 use crate::outbox::OutboxSettings;
@@ -56,6 +57,8 @@ pub struct Config {
     pub report: ReportSettings,
     /// HL7.
     pub hl7: Hl7Settings,
+    /// FHIR.
+    pub fhir: FhirSettings,
 }
 
 /// The site.
@@ -186,6 +189,7 @@ impl Config {
         self.worklist.check()?;
         self.listen.hl7()?;
         self.hl7.check()?;
+        self.fhir.check()?;
         self.web.check()?;
         self.alerts.check()?;
         let by_mail = self.alerts.destinations.iter().any(|d| d.channel.is_mail());

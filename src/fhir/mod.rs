@@ -1,14 +1,20 @@
-//! FHIR R4 (4.0.1): what is known of a study as resources. Pure values; pages and access are the web's.
+//! FHIR R4 (4.0.1): what is known of a study as resources, and who subscribed to them. Values, but for the courier that
+//! notifies; pages and access are the web's.
 //!
 //! Patients are logical references (identifier only): this server keeps no Patient.
 //! `docs/conformance-fhir.md` lists types and parameters; a test compares it with [`TYPES`] and [`PARAMETERS`].
 
+mod courier;
 mod observation;
+mod settings;
 mod study;
+pub mod subscription;
 
 use serde_json::{Map, Value, json};
 
+pub use courier::FhirCourier;
 pub use observation::observations;
+pub use settings::FhirSettings;
 pub use study::{diagnostic_report, imaging_study, service_request, task};
 
 use crate::worklist::StudyDetail;
@@ -30,6 +36,8 @@ pub const PARAMETERS: [(&str, &str); 5] = [
     ("_count", "number"),
     ("_offset", "number"),
 ];
+/// Search parameters of `DiagnosticReport` beside those.
+pub const REPORT_PARAMETERS: [(&str, &str); 2] = [("conclusion", "token"), ("status", "token")];
 /// Studies on a page where `_count` is not given, and at most.
 pub const COUNT: (u64, u64) = (20, 100);
 /// Content type of every answer.
@@ -78,6 +86,11 @@ pub fn device() -> Value {
 pub fn capability_statement(at: &str) -> Value {
     let parameters = |kind: &str| -> Vec<Value> {
         let of_kind = PARAMETERS.iter().filter(|_| kind != "Device");
+        let of_kind = of_kind.chain(
+            REPORT_PARAMETERS
+                .iter()
+                .filter(|_| kind == "DiagnosticReport"),
+        );
         of_kind
             // modifiers and result parameters are no search parameters of their own
             .filter(|(name, _)| !name.contains(':') && !["_count", "_offset"].contains(name))
@@ -97,6 +110,17 @@ pub fn capability_statement(at: &str) -> Value {
             json!({"type": kind, "interaction": interactions, "searchParam": parameters(kind)})
         })
         .collect();
+    let interactions = ["create", "read", "search-type", "delete"].map(|c| json!({"code": c}));
+    let subscription = json!({
+        "type": "Subscription",
+        "documentation": format!(
+            "rest-hook only; criteria: {}; endpoints on hosts that the administrator lists",
+            subscription::CRITERIA
+        ),
+        "interaction": interactions,
+        "searchParam": [],
+    });
+    let types: Vec<Value> = types.into_iter().chain([subscription]).collect();
     pruned(json!({
         "resourceType": "CapabilityStatement",
         "status": "active",

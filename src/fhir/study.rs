@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{DEVICE_ID, Study, coded, observations, pruned, reference, subject};
+use crate::triage::Band;
 
 const DICOM_CODES: &str = "http://dicom.nema.org/resources/ontology/DCM";
 
@@ -93,6 +94,8 @@ pub fn diagnostic_report(study: &Study) -> Value {
         crate::RESEARCH_USE,
     );
     let received = item.state == "received";
+    // what is not flagged has no code for it
+    let flagged = !received && item.band >= Band::Elevated;
     pruned(json!({
         "resourceType": "DiagnosticReport",
         "id": item.study_uid,
@@ -105,6 +108,7 @@ pub fn diagnostic_report(study: &Study) -> Value {
         "imagingStudy": [reference("ImagingStudy", &item.study_uid)],
         "result": results,
         "conclusion": conclusion,
+        "conclusionCode": flagged.then(|| json!([coded(item.band.as_str(), item.band.as_str())])),
     }))
 }
 

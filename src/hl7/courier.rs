@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tracing::warn;
@@ -19,6 +19,7 @@ use crate::outbox::machine::Outcome;
 use crate::outbox::{Attempt, Courier};
 use crate::store::Store;
 use crate::store::outbox::{Batch, TEST};
+use crate::store::ris::ResultFacts;
 
 /// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -78,16 +79,14 @@ impl Hl7Courier {
         let facts = self.store.result_facts(batch.id).await.map_err(later)?;
         let facts =
             facts.ok_or_else(|| Outcome::Never("its study is not known any more".into()))?;
-        let envelope = Envelope {
-            application: &self.settings.application,
-            facility: &self.settings.facility,
-            to_application: &destination.application,
-            to_facility: &destination.facility,
-            at: &hl7_time(now_ms),
-            control_id: &batch.dedup_key,
-            enhanced: destination.enhanced,
-        };
-        let message = outbound::write(&facts, destination.mapping, &envelope).to_text();
+        let message = word(
+            &self.settings,
+            destination,
+            &facts,
+            &batch.dedup_key,
+            now_ms,
+        )
+        .map_err(Outcome::Never)?;
         self.store
             .keep_result_message(batch.id, &message)
             .await
@@ -123,13 +122,53 @@ impl Hl7Courier {
     }
 }
 
-async fn connect(destination: &Hl7Destination) -> Result<TcpStream, String> {
-    let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect(&destination.address)).await;
-    let stream = connected
+/// The message about a study as this destination gets it.
+///
+/// # Errors
+/// What is wrong with its template.
+pub fn word(
+    settings: &Hl7Settings,
+    destination: &Hl7Destination,
+    facts: &ResultFacts,
+    control_id: &str,
+    now_ms: UnixMillis,
+) -> Result<String, String> {
+    let envelope = Envelope {
+        application: &settings.application,
+        facility: &settings.facility,
+        to_application: &destination.application,
+        to_facility: &destination.facility,
+        at: &hl7_time(now_ms),
+        control_id,
+        enhanced: destination.enhanced,
+    };
+    let (mapping, template) = (destination.mapping, &destination.template);
+    let message = outbound::write(facts, mapping, template, &envelope)
+        .map_err(|why| format!("its template {why}"))?;
+    Ok(message.to_text())
+}
+
+/// A connection, with TLS or without.
+trait Connection: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for S {}
+
+async fn connect(destination: &Hl7Destination) -> Result<Box<dyn Connection>, String> {
+    let tls = destination.connector()?;
+    let connected = async {
+        let stream = TcpStream::connect(&destination.address)
+            .await
+            .map_err(|e| format!("no connection: {e}"))?;
+        let _ = stream.set_nodelay(true);
+        let Some((tls, name)) = tls else {
+            return Ok(Box::new(stream) as Box<dyn Connection>);
+        };
+        let shaken = tls.connect(name, stream).await;
+        let stream = shaken.map_err(|e| format!("no TLS: {e}"))?;
+        Ok(Box::new(stream) as Box<dyn Connection>)
+    };
+    timeout(CONNECT_TIMEOUT, connected)
+        .await
         .map_err(|_| format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()))?
-        .map_err(|e| format!("no connection: {e}"))?;
-    let _ = stream.set_nodelay(true);
-    Ok(stream)
 }
 
 /// Sends a message on a connection of its own, and waits for what comes back.
@@ -138,6 +177,10 @@ async fn exchange(destination: &Hl7Destination, message: &str) -> Result<Vec<u8>
     let patience = Duration::from_secs(destination.answer_timeout_seconds);
     let talk = async {
         let sent = stream.write_all(&mllp::frame(message)).await;
+        let sent = match sent {
+            Ok(()) => stream.flush().await,
+            Err(e) => Err(e),
+        };
         sent.map_err(|e| format!("broke off while sending: {e}"))?;
         let mut deframer = Deframer::new(ANSWER_BYTES_MAX);
         let mut came = BytesMut::new();

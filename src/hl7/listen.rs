@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use futures_util::FutureExt as _;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -21,6 +22,8 @@ use super::receive::Receiver;
 
 /// Pause after a failed accept (too many open files, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// How long a sender may take to agree on TLS.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an answer may take to be sent.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a message under way may still be answered once the server stops.
@@ -29,7 +32,13 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 const READ_BYTES: usize = 16_384;
 
 /// Takes messages on `listener` until `stop`. Nothing a peer does ends the service.
-pub async fn serve(listener: TcpListener, receiver: Receiver, stop: CancellationToken) {
+/// With `tls` it speaks TLS alone.
+pub async fn serve(
+    listener: TcpListener,
+    receiver: Receiver,
+    tls: Option<TlsAcceptor>,
+    stop: CancellationToken,
+) {
     let places = Arc::new(Semaphore::new(receiver.settings.connections_max));
     let mut tasks = JoinSet::new();
     loop {
@@ -53,10 +62,19 @@ pub async fn serve(listener: TcpListener, receiver: Receiver, stop: Cancellation
             warn!(%peer, "HL7 connection closed: too many at one time");
             continue;
         };
-        let (receiver, stop) = (receiver.clone(), stop.clone());
+        let (receiver, tls, stop) = (receiver.clone(), tls.clone(), stop.clone());
         tasks.spawn(async move {
+            let _ = stream.set_nodelay(true);
+            let meet = async {
+                let Some(tls) = tls else {
+                    return talk(stream, peer, &receiver, &stop).await;
+                };
+                let shaken = timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await;
+                let stream = shaken.map_err(|_| io::Error::other("no TLS within 10 s"))??;
+                talk(stream, peer, &receiver, &stop).await
+            };
             // a panic ends this connection and nothing else
-            let talk = AssertUnwindSafe(talk(stream, peer, &receiver, &stop));
+            let talk = AssertUnwindSafe(meet);
             match talk.catch_unwind().await {
                 Ok(Ok(messages)) => info!(%peer, messages, "HL7 connection over"),
                 Ok(Err(error)) => warn!(%peer, %error, "HL7 connection broken off"),
@@ -74,13 +92,12 @@ pub async fn serve(listener: TcpListener, receiver: Receiver, stop: Cancellation
 }
 
 /// Answers one message after the other; gives how many there were.
-async fn talk(
-    mut stream: TcpStream,
+async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
     peer: IpAddr,
     receiver: &Receiver,
     stop: &CancellationToken,
 ) -> io::Result<u64> {
-    let _ = stream.set_nodelay(true);
     let settings = &receiver.settings;
     let idle = Duration::from_secs(settings.idle_timeout_seconds);
     let whole = Duration::from_secs(settings.message_timeout_seconds);
@@ -126,6 +143,10 @@ async fn talk(
             Ok(Ok(0)) | Err(_) if came.is_empty() => return Ok(messages),
             Ok(Ok(0)) => return Err(io::Error::other("closed in the middle of a message")),
             Ok(Ok(_)) => {}
+            // many end TLS by closing the connection
+            Ok(Err(error)) if came.is_empty() && error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Ok(messages);
+            }
             Ok(Err(error)) => return Err(error),
             Err(_) => {
                 return Err(io::Error::other(
@@ -136,9 +157,13 @@ async fn talk(
     }
 }
 
-async fn send(stream: &mut TcpStream, answer: &str) -> io::Result<()> {
+async fn send<S: AsyncWrite + Unpin>(stream: &mut S, answer: &str) -> io::Result<()> {
     let framed = mllp::frame(answer);
-    timeout(ANSWER_TIMEOUT, stream.write_all(&framed))
+    let written = async {
+        stream.write_all(&framed).await?;
+        stream.flush().await
+    };
+    timeout(ANSWER_TIMEOUT, written)
         .await
         .map_err(|_| io::Error::other("an answer was not taken in time"))?
 }

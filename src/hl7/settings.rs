@@ -1,12 +1,17 @@
 //! What an administrator can set about HL7.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 pub use super::inbound::FieldName;
 use super::outbound::Mapping;
+use super::outbound::template::Template;
 pub use crate::dicom::receive::Network;
+use crate::tls::{self, Identity, Trust};
 
 /// Settings of HL7. Every bound has its unit in its name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +38,13 @@ pub struct Hl7Settings {
     pub idle_timeout_seconds: u64,
     /// `hl7.message_timeout_seconds`: longest time a message may take to arrive.
     pub message_timeout_seconds: u64,
+    /// `hl7.tls_certificate_file`: PEM of our certificate and what signed it; the listener then speaks TLS alone.
+    pub tls_certificate_file: PathBuf,
+    /// `hl7.tls_key_file`: PEM of its key.
+    pub tls_key_file: PathBuf,
+    /// `hl7.tls_client_ca_file`: PEM of the authorities of which one must have signed a sender's certificate; empty
+    /// asks senders for none.
+    pub tls_client_ca_file: PathBuf,
     /// `hl7.destinations`: who gets results.
     pub destinations: Vec<Hl7Destination>,
     /// `hl7.error_attempts_max`: how often a message is sent that is answered AE or CE before it is given up.
@@ -53,9 +65,30 @@ pub struct Hl7Destination {
     /// Its facility, MSH-6.
     #[serde(default)]
     pub facility: String,
-    /// How it is told that a study moves up: obx8, segment or order.
+    /// How it is told that a study moves up: obx8, segment, order or template.
     #[serde(default)]
     pub mapping: Mapping,
+    /// The message, where mapping is template.
+    #[serde(default)]
+    pub template: String,
+    /// Tell it of a study only when it moves up, as the mapping order does.
+    #[serde(default)]
+    pub only_moving_up: bool,
+    /// Speak TLS to it.
+    #[serde(default)]
+    pub tls: bool,
+    /// Name in its certificate; empty for the host of `address`.
+    #[serde(default)]
+    pub tls_name: String,
+    /// PEM of the authorities of which one must have signed its certificate; empty for those the system trusts.
+    #[serde(default)]
+    pub ca_file: PathBuf,
+    /// PEM of the certificate that it knows us by, where it asks for one.
+    #[serde(default)]
+    pub certificate_file: PathBuf,
+    /// PEM of its key.
+    #[serde(default)]
+    pub key_file: PathBuf,
     /// Ask for a commit acknowledgement (enhanced mode).
     #[serde(default)]
     pub enhanced: bool,
@@ -72,6 +105,58 @@ fn answer_timeout_seconds() -> u64 {
 const NAME_CHARS_MAX: usize = 40;
 
 impl Hl7Destination {
+    /// With what is asked of every destination, the rest at its default.
+    #[must_use]
+    pub fn new(name: &str, address: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            address: address.to_owned(),
+            application: String::new(),
+            facility: String::new(),
+            mapping: Mapping::default(),
+            template: String::new(),
+            only_moving_up: false,
+            tls: false,
+            tls_name: String::new(),
+            ca_file: PathBuf::new(),
+            certificate_file: PathBuf::new(),
+            key_file: PathBuf::new(),
+            enhanced: false,
+            answer_timeout_seconds: answer_timeout_seconds(),
+        }
+    }
+
+    /// Whether it hears of a study only when that moves up.
+    #[must_use]
+    pub fn tells_only_moving_up(&self) -> bool {
+        self.only_moving_up || self.mapping == Mapping::Order
+    }
+
+    /// How TLS is spoken to it, and the name that its certificate must have; `None` where TLS is not. The files are
+    /// read anew for each connection, so that a renewed certificate needs no restart.
+    ///
+    /// # Errors
+    /// Names the setting that does not fit.
+    pub fn connector(&self) -> Result<Option<(TlsConnector, ServerName<'static>)>, String> {
+        if !self.tls {
+            return Ok(None);
+        }
+        let key = format!("hl7.destinations {:?} ", self.name);
+        let pem = tls::authorities(&format!("{key}ca_file"), &self.ca_file)?;
+        let trust = pem.as_deref().map_or(Trust::SystemAnd(None), Trust::Only);
+        let identity = Identity::read_if_named(&key, &self.certificate_file, &self.key_file)?;
+        let config = tls::client(trust, identity).map_err(|why| format!("{key}{why}"))?;
+        let host = self.address.rsplit_once(':').map_or("", |(host, _)| host);
+        let name = if self.tls_name.is_empty() {
+            host.trim_matches(['[', ']'])
+        } else {
+            &self.tls_name
+        };
+        let name = ServerName::try_from(name.to_owned())
+            .map_err(|_| format!("{key}tls_name {name:?} cannot be in a certificate"))?;
+        Ok(Some((TlsConnector::from(config), name)))
+    }
+
     fn check(&self) -> Result<(), String> {
         let name = &self.name;
         let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
@@ -85,6 +170,29 @@ impl Hl7Destination {
             return Err(format!(
                 "hl7.destinations {name:?} has address = {:?}, must be a host and a port like ris:2575",
                 self.address
+            ));
+        }
+        if self.mapping == Mapping::Template {
+            Template::parse(&self.template)
+                .map_err(|why| format!("hl7.destinations {name:?} has a template that {why}"))?;
+        } else if !self.template.is_empty() {
+            return Err(format!(
+                "hl7.destinations {name:?} has a template: set mapping = \"template\""
+            ));
+        }
+        let of_tls = [
+            ("tls_name", self.tls_name.is_empty()),
+            ("ca_file", self.ca_file.as_os_str().is_empty()),
+            (
+                "certificate_file",
+                self.certificate_file.as_os_str().is_empty(),
+            ),
+            ("key_file", self.key_file.as_os_str().is_empty()),
+        ];
+        let unused = of_tls.iter().find(|(_, empty)| !self.tls && !empty);
+        if let Some((key, _)) = unused {
+            return Err(format!(
+                "hl7.destinations {name:?} has {key}, which is for tls = true"
             ));
         }
         if !(1..=300).contains(&self.answer_timeout_seconds) {
@@ -119,6 +227,9 @@ impl Default for Hl7Settings {
             connections_max: 20,
             idle_timeout_seconds: 3_600,
             message_timeout_seconds: 30,
+            tls_certificate_file: PathBuf::new(),
+            tls_key_file: PathBuf::new(),
+            tls_client_ca_file: PathBuf::new(),
             destinations: Vec::new(),
             error_attempts_max: 5,
         }
@@ -183,6 +294,26 @@ impl Hl7Settings {
             1,
             3_600,
         )
+    }
+
+    /// How the listener speaks TLS; `None` where it does not.
+    ///
+    /// # Errors
+    /// Names the setting that does not fit.
+    pub fn acceptor(&self) -> Result<Option<TlsAcceptor>, String> {
+        let (certificate, key) = (&self.tls_certificate_file, &self.tls_key_file);
+        let identity = Identity::read_if_named("hl7.tls_", certificate, key)?;
+        let clients = tls::authorities("hl7.tls_client_ca_file", &self.tls_client_ca_file)?;
+        let Some(identity) = identity else {
+            return match clients {
+                None => Ok(None),
+                Some(_) => Err("hl7.tls_client_ca_file needs hl7.tls_certificate_file".into()),
+            };
+        };
+        let config = tls::server(identity, clients.as_deref());
+        config
+            .map(|config| Some(TlsAcceptor::from(config)))
+            .map_err(|why| format!("hl7.tls_certificate_file: {why}"))
     }
 
     /// Whether a peer may send.
@@ -250,6 +381,10 @@ mod tests {
             (
                 r#"{"name": "ris", "address": "r:1", "answer_timeout_seconds": 0}"#,
                 "answer_timeout",
+            ),
+            (
+                r#"{"name": "ris", "address": "r:1", "ca_file": "a.pem"}"#,
+                "ca_file",
             ),
             (
                 r#"{"name": "r", "address": "r:1"}, {"name": "r", "address": "r:2"}"#,

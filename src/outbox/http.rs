@@ -1,8 +1,6 @@
-//! One HTTP POST to an address that the settings name: TLS or loopback, no redirects, bounded answers.
+//! One HTTP request to an address that the settings name: TLS or loopback, no redirects, bounded answers.
 //!
 //! A connection for each request: messages are rare, and nothing is left half-open between two nights.
-
-use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
@@ -13,10 +11,10 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::pki_types::ServerName;
+
+use super::machine::Outcome;
+use crate::tls::{self, Trust};
 
 /// Bytes of an answer that are read: enough to say what was wrong.
 const ANSWER_BYTES_MAX: usize = 4096;
@@ -81,6 +79,24 @@ impl Endpoint {
         Some(last).filter(|t| !t.is_empty())
     }
 
+    /// Port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The same with more path behind it, before the query.
+    #[must_use]
+    pub fn below(&self, more: &str) -> Self {
+        let (path, query) = self.target.split_once('?').unwrap_or((&self.target, ""));
+        let mark = if query.is_empty() { "" } else { "?" };
+        let path = path.trim_end_matches('/');
+        Self {
+            target: format!("{path}/{more}{mark}{query}"),
+            ..self.clone()
+        }
+    }
+
     /// The same without the last part of the path.
     #[must_use]
     pub fn parent(&self) -> Self {
@@ -108,6 +124,21 @@ pub struct Answer {
     pub said: String,
 }
 
+impl Answer {
+    /// What the status means for what was sent (RFC 9110 15). What an administrator can put right (access refused,
+    /// moved elsewhere) may pass; so may trouble of the server. The rest is about the message.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        let text = format!("HTTP {}: {}", self.status, self.said);
+        let text = text.trim_end_matches([' ', ':']).to_owned();
+        match self.status {
+            200..=299 => Outcome::Delivered,
+            401 | 403 | 404 | 407 | 408 | 425 | 429 | 300..=399 | 500..=599 => Outcome::Later(text),
+            _ => Outcome::Never(text),
+        }
+    }
+}
+
 /// Sends requests.
 pub struct HttpClient {
     tls: TlsConnector,
@@ -119,29 +150,9 @@ impl HttpClient {
     /// # Errors
     /// When `extra_pem` holds no certificate.
     pub fn new(extra_pem: Option<&[u8]>) -> Result<Self, String> {
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if let Some(pem) = extra_pem {
-            let mut found = 0;
-            for authority in CertificateDer::pem_slice_iter(pem) {
-                let authority = authority.map_err(|e| format!("no PEM certificate: {e}"))?;
-                roots
-                    .add(authority)
-                    .map_err(|e| format!("no usable certificate: {e}"))?;
-                found += 1;
-            }
-            if found == 0 {
-                return Err("no PEM certificate".into());
-            }
-        }
-        // The provider by name: two in one build would make the default one panic.
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|e| format!("TLS: {e}"))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let config = tls::client(Trust::SystemAnd(extra_pem), None)?;
         Ok(Self {
-            tls: TlsConnector::from(Arc::new(config)),
+            tls: TlsConnector::from(config),
         })
     }
 
@@ -152,7 +163,21 @@ impl HttpClient {
     pub async fn post(
         &self,
         to: &Endpoint,
-        headers: &[(&'static str, String)],
+        headers: &[(&str, String)],
+        body: String,
+    ) -> Result<Answer, String> {
+        self.send("POST", to, headers, body).await
+    }
+
+    /// Sends a request by this method. How long it may take is the caller's to bound.
+    ///
+    /// # Errors
+    /// In words, when no answer came.
+    pub async fn send(
+        &self,
+        method: &str,
+        to: &Endpoint,
+        headers: &[(&str, String)],
         body: String,
     ) -> Result<Answer, String> {
         let stream = TcpStream::connect((to.host.as_str(), to.port))
@@ -160,7 +185,7 @@ impl HttpClient {
             .map_err(|e| format!("could not reach {}: {e}", to.authority))?;
         // A small request that waits for nothing is not worth gathering.
         let _ = stream.set_nodelay(true);
-        let request = request(to, headers, body)?;
+        let request = request(method, to, headers, body)?;
         if !to.tls {
             return exchange(stream, request).await;
         }
@@ -176,11 +201,14 @@ impl HttpClient {
 }
 
 fn request(
+    method: &str,
     to: &Endpoint,
-    headers: &[(&'static str, String)],
+    headers: &[(&str, String)],
     body: String,
 ) -> Result<Request<Full<Bytes>>, String> {
-    let mut builder = Request::post(&to.target)
+    let mut builder = Request::builder()
+        .method(method)
+        .uri(&to.target)
         .header(HOST, &to.authority)
         .header(USER_AGENT, concat!("firstread/", env!("CARGO_PKG_VERSION")))
         .header(CONTENT_LENGTH, body.len());
@@ -279,6 +307,43 @@ mod tests {
         check("https://ntfy.example/push/mri?x=1", Some("mri"), "/push/");
         check("https://ntfy.example/", None, "/");
         check("https://ntfy.example", None, "/");
+    }
+
+    #[test]
+    fn more_path_goes_before_the_query() {
+        let check = |url: &str, expected: &str| {
+            assert_eq!(Endpoint::parse(url).unwrap().below("A/1").target, expected);
+        };
+        check("https://ris.example", "/A/1");
+        check("https://ris.example/fhir/", "/fhir/A/1");
+        check("https://ris.example/fhir?x=1", "/fhir/A/1?x=1");
+    }
+
+    #[test]
+    fn answers_mean_now_later_or_never() {
+        let check = |status: u16, expected: &str| {
+            let said = "x".to_owned();
+            let found = match (Answer { status, said }).outcome() {
+                Outcome::Delivered => "delivered",
+                Outcome::Later(_) => "later",
+                Outcome::Never(_) => "never",
+            };
+            assert_eq!(found, expected, "{status}");
+        };
+        for (statuses, expected) in [
+            (&[200, 202, 204][..], "delivered"),
+            (&[301, 401, 403, 404, 408, 429, 500, 503], "later"),
+            (&[400, 410, 413, 422], "never"),
+        ] {
+            for status in statuses {
+                check(*status, expected);
+            }
+        }
+        let silent = Answer {
+            status: 500,
+            said: String::new(),
+        };
+        assert_eq!(silent.outcome(), Outcome::Later("HTTP 500".into()));
     }
 
     #[test]

@@ -12,11 +12,13 @@ mod settings;
 pub use routes::Routes;
 pub use settings::OutboxSettings;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -39,6 +41,11 @@ const STOP_GRACE: Duration = Duration::from_secs(5);
 pub trait Courier: Send + Sync + 'static {
     /// Sends a batch as one message. A repeat has the same key.
     async fn deliver(&self, destination: &str, batch: &Batch, now_ms: UnixMillis) -> Attempt;
+
+    /// Whether a destination that came while the server runs is its own.
+    fn serves(&self, _destination: &str) -> bool {
+        false
+    }
 }
 
 /// An attempt to send.
@@ -71,8 +78,10 @@ pub struct Outbox {
     pub clock: SharedClock,
     /// Who sends.
     pub courier: Arc<dyn Courier>,
-    /// Names of destinations.
+    /// Names of destinations that stay as long as the server runs.
     pub destinations: Vec<String>,
+    /// Names of those that come and go.
+    pub coming: watch::Receiver<Vec<String>>,
     /// How often and how patiently.
     pub retry: RetryLimits,
     /// When messages are bundled.
@@ -97,21 +106,52 @@ impl Outbox {
         self.note_failing().await;
         let mut tasks = JoinSet::new();
         for destination in self.destinations.clone() {
-            let (outbox, stop) = (self.clone(), stop.clone());
-            tasks.spawn(async move {
-                let late = async {
-                    stop.cancelled().await;
-                    tokio::time::sleep(STOP_GRACE).await;
-                };
-                tokio::select! {
-                    () = late => {}
-                    () = outbox.serve(&destination, &stop) => {}
-                }
-            });
+            self.spawn(destination, stop.child_token(), &mut tasks);
         }
-        stop.cancelled().await;
+        let mut coming = self.coming.clone();
+        let mut guests: HashMap<String, CancellationToken> = HashMap::new();
+        while !stop.is_cancelled() {
+            let mut named = coming.borrow_and_update().clone();
+            named.retain(|name| !self.destinations.contains(name));
+            guests.retain(|name, token| {
+                let stays = named.contains(name);
+                if !stays {
+                    token.cancel();
+                }
+                stays
+            });
+            for name in named {
+                if !guests.contains_key(&name) {
+                    let token = stop.child_token();
+                    guests.insert(name.clone(), token.clone());
+                    self.spawn(name, token, &mut tasks);
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                Some(_) = tasks.join_next() => {}
+                changed = coming.changed() => if changed.is_err() {
+                    stop.cancelled().await;
+                },
+            }
+        }
         while tasks.join_next().await.is_some() {}
         Ok(())
+    }
+
+    /// Serves a destination until `stop`, and a bounded time longer.
+    fn spawn(&self, destination: String, stop: CancellationToken, tasks: &mut JoinSet<()>) {
+        let outbox = self.clone();
+        tasks.spawn(async move {
+            let late = async {
+                stop.cancelled().await;
+                tokio::time::sleep(STOP_GRACE).await;
+            };
+            tokio::select! {
+                () = late => {}
+                () = outbox.serve(&destination, &stop) => {}
+            }
+        });
     }
 
     async fn serve(&self, destination: &str, stop: &CancellationToken) {

@@ -32,7 +32,10 @@ impl Courier for Routes {
         let serves = |names: &[String]| names.iter().any(|name| name == destination);
         match self.0.iter().find(|(names, _)| serves(names)) {
             Some((_, courier)) => courier.deliver(destination, batch, now_ms).await,
-            None => Outcome::Later("is not in the settings any more".into()).into(),
+            None => match self.0.iter().find(|(_, c)| c.serves(destination)) {
+                Some((_, courier)) => courier.deliver(destination, batch, now_ms).await,
+                None => Outcome::Later("is not in the settings any more".into()).into(),
+            },
         }
     }
 }

@@ -107,7 +107,8 @@ const ROWS: &str = "SELECT d.id, d.destination, d.kind, d.state, d.attempts, d.d
      LEFT JOIN object_delivery od ON od.delivery_id = d.id \
      LEFT JOIN result_object ro ON ro.id = od.object_id \
      LEFT JOIN hl7_result r ON r.delivery_id = d.id \
-     LEFT JOIN study s ON s.id = COALESCE(a.study_id, ro.study_id, r.study_id)";
+     LEFT JOIN fhir_notice f ON f.delivery_id = d.id \
+     LEFT JOIN study s ON s.id = COALESCE(a.study_id, ro.study_id, r.study_id, f.study_id)";
 
 impl Store {
     /// All destinations that were ever served, in the order of their names.

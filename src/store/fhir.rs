@@ -6,6 +6,7 @@ use sea_orm::{
 
 use super::entity::study;
 use super::{Store, StoreError};
+use crate::triage::Band;
 use crate::worklist::StudyDetail;
 
 /// Which studies are asked for; what is `None` is not asked.
@@ -21,6 +22,10 @@ pub struct StudyFilter {
     pub patient_id: Option<String>,
     /// Only those with an accession number.
     pub with_accession: bool,
+    /// Screened, or found not to be analysable, and of one of these bands.
+    pub bands: Option<Vec<Band>>,
+    /// Whether it was looked at yet.
+    pub settled: Option<bool>,
 }
 
 impl StudyFilter {
@@ -41,6 +46,15 @@ impl StudyFilter {
         }
         if let Some(id) = &self.patient_id {
             all = all.add(C::PatientId.eq(id));
+        }
+        if let Some(bands) = &self.bands {
+            let bands = bands.iter().map(|band| band.as_str());
+            all = all.add(C::Band.is_in(bands)).add(C::State.ne("received"));
+        }
+        match self.settled {
+            Some(true) => all = all.add(C::State.ne("received")),
+            Some(false) => all = all.add(C::State.eq("received")),
+            None => {}
         }
         if self.with_accession {
             all = all.add(C::Accession.is_not_null()).add(C::Accession.ne(""));

@@ -31,6 +31,7 @@ pub mod ris;
 pub mod search;
 pub mod settings;
 pub mod shown;
+pub mod subscriptions;
 mod unreached;
 pub mod what_if;
 pub mod worklist;

@@ -363,6 +363,33 @@ pub(super) fn unsettled() -> sea_orm::sea_query::SimpleExpr {
     delivery::Column::State.is_in([State::Waiting.as_str(), State::Sending.as_str()])
 }
 
+/// Ends a destination: what it was still to get is skipped, and nothing is shown of its health any more.
+pub(super) async fn drop_destination(
+    tx: &DatabaseTransaction,
+    name: &str,
+    why: &str,
+    now_ms: UnixMillis,
+) -> Result<(), StoreError> {
+    let open = delivery::Entity::find()
+        .filter(delivery::Column::Destination.eq(name))
+        .filter(delivery::Column::CarriedBy.is_null())
+        .filter(delivery::Column::State.is_in([State::Waiting.as_str(), State::Dead.as_str()]))
+        .lock_exclusive()
+        .all(tx)
+        .await?;
+    for row in open {
+        let skip = Order::Skip(why.to_owned());
+        if let Some(is) = machine::steer(&progress(&row), &skip, now_ms) {
+            write(tx, row, &is).await?;
+        }
+    }
+    destination::Entity::delete_many()
+        .filter(destination::Column::Name.eq(name))
+        .exec(tx)
+        .await?;
+    Ok(())
+}
+
 /// Whether anything that a delivery says still has someone to reach: nobody acknowledged it in
 /// this round, no reader has its study in hand, and it is open.
 async fn needed(tx: &DatabaseTransaction, row: &delivery::Model) -> Result<bool, StoreError> {

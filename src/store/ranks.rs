@@ -9,7 +9,7 @@ use sea_orm::{
 
 use super::alerts::{self, Risen};
 use super::entity::study;
-use super::{Store, StoreError, jobs, ris, settings};
+use super::{Store, StoreError, jobs, ris, settings, subscriptions};
 use crate::alerts::policy::{Facts, Policy};
 use crate::triage::{Band, Evidence, OrderPriority, TriageSettings, rank};
 
@@ -266,6 +266,8 @@ async fn update(
     known.order = standing.evidence.order;
     // an order comes from the RIS: only what was found in the images is news to it
     let is_news = study.state != standing.state || known != standing.evidence;
+    let band = rank(&standing.evidence, &rules.settings).band;
+    let state = standing.state.clone();
     let mut row = study.into_active_model();
     row.state = Set(standing.state);
     row.not_analysed_reason = Set(standing.not_analysed_reason);
@@ -296,6 +298,8 @@ async fn update(
         Box::pin(alerts::raise(tx, risen, &ranker.alerts, now_ms)).await?;
     }
     if open && is_news {
+        let standing = (state.as_str(), band);
+        Box::pin(subscriptions::notify(tx, study_id, standing, now_ms)).await?;
         Box::pin(ris::tell(tx, study_id, highest, reached, now_ms)).await?;
     }
     Ok(())

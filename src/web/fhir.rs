@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::WebState;
 use super::answer::Problem;
 use super::filters::parameters;
+use super::subscriptions::SUBSCRIPTION;
 use crate::clock::rfc3339;
 use crate::fhir::{self, Study};
 use crate::store::StoreError;
@@ -74,7 +75,7 @@ pub(super) fn outcome(problem: &Problem) -> HttpResponse {
     response
 }
 
-fn answer(status: StatusCode, body: &Value) -> HttpResponse {
+pub(super) fn answer(status: StatusCode, body: &Value) -> HttpResponse {
     let mut response = HttpResponse::build(status).body(body.to_string());
     let kind = HeaderValue::from_static(fhir::CONTENT_TYPE);
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
@@ -250,7 +251,8 @@ fn known_type(kind: &str) -> Result<(), Problem> {
     if fhir::TYPES.contains(&kind) {
         return Ok(());
     }
-    let detail = format!("Resource types here: {}.", fhir::TYPES.join(", "));
+    let types = fhir::TYPES.join(", ");
+    let detail = format!("Resource types here: {types}, {SUBSCRIPTION}.");
     Err(Problem::not_found(detail))
 }
 
@@ -276,9 +278,9 @@ fn read_search(kind: &str, given: &[(String, String)]) -> Result<Search, Problem
         match name.as_str() {
             "_id" => {
                 search.filter = StudyFilter {
-                    identifier: search.filter.identifier,
-                    patient_id: search.filter.patient_id,
-                    ..by_id(kind, value)
+                    study_uid: by_id(kind, value).study_uid,
+                    key: by_id(kind, value).key,
+                    ..search.filter
                 };
                 search.id = Some(value.clone());
             }
@@ -287,11 +289,33 @@ fn read_search(kind: &str, given: &[(String, String)]) -> Result<Search, Problem
                 search.filter.identifier = Some(value.to_owned());
             }
             "subject:identifier" => search.filter.patient_id = Some(token.to_owned()),
+            "conclusion" if kind == "DiagnosticReport" => {
+                let bands = fhir::subscription::bands(value).ok_or_else(|| {
+                    let detail = "conclusion must be elevated, urgent or critical.";
+                    Problem::bad_request("bad_parameter", detail)
+                })?;
+                search.filter.bands = Some(bands);
+            }
+            "status" if kind == "DiagnosticReport" => {
+                search.filter.settled = match token {
+                    "preliminary" => Some(true),
+                    "registered" => Some(false),
+                    _ => {
+                        let detail = "status must be preliminary or registered.";
+                        return Err(Problem::bad_request("bad_parameter", detail));
+                    }
+                };
+            }
             "_count" => search.count = number(name, value, fhir::COUNT.1)?.max(1),
             "_offset" => search.offset = number(name, value, OFFSET_MAX)?,
             "_format" => {}
             other => {
-                let known: Vec<&str> = fhir::PARAMETERS.iter().map(|(name, _)| *name).collect();
+                let of_report = (kind == "DiagnosticReport").then_some(fhir::REPORT_PARAMETERS);
+                let known: Vec<&str> = fhir::PARAMETERS
+                    .iter()
+                    .chain(of_report.iter().flatten())
+                    .map(|(name, _)| *name)
+                    .collect();
                 let detail = format!(
                     "{other:?} is no search parameter here; there are {}.",
                     known.join(", ")
@@ -305,7 +329,7 @@ fn read_search(kind: &str, given: &[(String, String)]) -> Result<Search, Problem
 }
 
 /// Address that the client used, as far as it is known.
-fn base(req: &HttpRequest) -> String {
+pub(super) fn base(req: &HttpRequest) -> String {
     let info = req.connection_info();
     format!("{}://{}/fhir", info.scheme(), info.host())
 }

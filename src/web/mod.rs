@@ -30,6 +30,7 @@ mod settings;
 mod shown;
 mod simulate;
 mod study;
+mod subscriptions;
 mod throttle;
 mod view;
 mod words;
@@ -44,12 +45,13 @@ use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::{App, HttpServer, middleware, web};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 pub use health::Health;
 pub use routes::{Access, Rule, rules};
 pub use settings::WebSettings;
+pub use subscriptions::Subscribing;
 
 use crate::alerts::Alerts;
 use crate::clock::{SharedClock, UnixMillis};
@@ -93,6 +95,10 @@ pub struct WebState {
     pub reporter: Option<Arc<Reporter>>,
     /// Destinations of DICOM objects, by name: where each is.
     pub objects_to: Arc<BTreeMap<String, String>>,
+    /// Who may subscribe to what, and what keeps their secrets; none where nobody may.
+    pub subscribing: Option<Arc<Subscribing>>,
+    /// Told when a destination came or went.
+    pub roll_call: Arc<Notify>,
     throttle: Arc<Throttle>,
     listeners: Arc<Semaphore>,
     /// Where pages say what they showed.
@@ -138,6 +144,8 @@ impl WebState {
             alerts,
             reporter: None,
             objects_to: Arc::default(),
+            subscribing: None,
+            roll_call: Arc::default(),
         }
     }
 
@@ -160,6 +168,14 @@ impl WebState {
     #[must_use]
     pub fn sending_to(mut self, destinations: BTreeMap<String, String>) -> Self {
         self.objects_to = Arc::new(destinations);
+        self
+    }
+
+    /// Programs may subscribe; `roll_call` is told of those that came or went.
+    #[must_use]
+    pub fn subscribed_by(mut self, subscribing: Subscribing, roll_call: Arc<Notify>) -> Self {
+        self.subscribing = Some(Arc::new(subscribing));
+        self.roll_call = roll_call;
         self
     }
 

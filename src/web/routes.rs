@@ -5,7 +5,8 @@ use actix_web::{Route, web};
 
 use super::{
     acknowledge, api, assets, budget, deliveries, fhir, filters, intake, live, login, messages,
-    probes, quality, ranking, reading, reading_api, report, shown, simulate, study, worklist,
+    probes, quality, ranking, reading, reading_api, report, shown, simulate, study, subscriptions,
+    worklist,
 };
 use crate::store::accounts::Role;
 
@@ -46,6 +47,9 @@ const ADMIN: &[Role] = &[Role::Admin];
 const READING_API: &[Role] = &[Role::Reader, Role::Admin, Role::Auditor, Role::Integration];
 /// Programs that may change order priorities.
 const ORDERS_API: &[Role] = &[Role::Integration];
+
+/// Programs that may be notified.
+const SUBSCRIBING_API: &[Role] = &[Role::Integration, Role::Admin];
 
 static RULES: &[Rule] = &[
     get("/", Access::Page(EVERYONE), || web::get().to(login::home)),
@@ -219,6 +223,22 @@ static RULES: &[Rule] = &[
     get("/fhir/metadata", Access::Public, || {
         web::get().to(fhir::metadata)
     }),
+    get("/fhir/Subscription", Access::Api(SUBSCRIBING_API), || {
+        web::get().to(subscriptions::search)
+    }),
+    post("/fhir/Subscription", Access::Api(SUBSCRIBING_API), || {
+        web::post().to(subscriptions::create)
+    }),
+    get(
+        "/fhir/Subscription/{id}",
+        Access::Api(SUBSCRIBING_API),
+        || web::get().to(subscriptions::read),
+    ),
+    delete(
+        "/fhir/Subscription/{id}",
+        Access::Api(SUBSCRIBING_API),
+        || web::delete().to(subscriptions::remove),
+    ),
     get("/fhir/{type}", Access::Api(READING_API), || {
         web::get().to(fhir::search)
     }),

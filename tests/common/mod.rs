@@ -196,6 +196,11 @@ impl TestServer {
         Self::start_so(data, url, &[])
     }
 
+    /// The same with settings as the environment gives them.
+    pub fn start_in_with(data: &Path, url: &str, settings: &[(String, String)]) -> Self {
+        Self::start_so(data, url, settings)
+    }
+
     /// Starts with the networks of a folder, and measures after screening.
     pub fn start_measuring(database: &Database, models: &Path) -> Self {
         let settings = [

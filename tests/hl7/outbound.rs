@@ -35,18 +35,24 @@ async fn site(
     port: &Value,
     mappings: &[Mapping],
 ) -> (Site, Outbox) {
-    let site = Site::on(database).await;
     let destination = |mapping: &Mapping| Hl7Destination {
-        name: mapping.as_str().into(),
-        address: format!("127.0.0.1:{port}"),
         application: "RIS".into(),
         facility: "HOSP".into(),
         mapping: *mapping,
-        enhanced: false,
         answer_timeout_seconds: 1,
+        ..Hl7Destination::new(mapping.as_str(), &format!("127.0.0.1:{port}"))
     };
+    sending_to(database, mappings.iter().map(destination).collect()).await
+}
+
+/// A site whose results go to these.
+pub async fn sending_to(
+    database: &crate::common::Database,
+    destinations: Vec<Hl7Destination>,
+) -> (Site, Outbox) {
+    let site = Site::on(database).await;
     let settings = Hl7Settings {
-        destinations: mappings.iter().map(destination).collect(),
+        destinations,
         error_attempts_max: 3,
         ..Hl7Settings::default()
     };
@@ -55,11 +61,12 @@ async fn site(
         .iter()
         .map(|d| d.name.clone())
         .collect();
-    let known: Vec<ResultDestination> = names
-        .iter()
-        .map(|name| ResultDestination {
-            name: name.clone(),
-            mapping: name.clone(),
+    let all = settings.destinations.iter();
+    let known: Vec<ResultDestination> = all
+        .map(|d| ResultDestination {
+            name: d.name.clone(),
+            mapping: d.mapping.as_str().to_owned(),
+            only_moving_up: d.tells_only_moving_up(),
             reached: String::new(),
         })
         .collect();
@@ -73,6 +80,7 @@ async fn site(
         clock: site.clock.clone(),
         courier: Arc::new(routes),
         destinations: names,
+        coming: tokio::sync::watch::channel(Vec::new()).1,
         retry: RETRY,
         storm: StormLimits {
             messages: 5,
@@ -85,8 +93,19 @@ async fn site(
     (site, outbox)
 }
 
+/// What becomes of a result to this destination at its first attempt, and what was said.
+pub async fn sent_to(destination: Hl7Destination) -> (String, String) {
+    let (site, outbox) = sending_to(&crate::common::Database::Sqlite, vec![destination]).await;
+    let study = study(&site, 1).await;
+    screened(&site, &study, 0.999).await;
+    assert!(outbox.deliver_next("obx8").await.unwrap());
+    let all = site.store.deliveries_of(&uid(1)).await.unwrap();
+    let result = all.into_iter().find(|d| d.kind == "result").unwrap();
+    (result.state, result.said.unwrap_or_default())
+}
+
 /// Screening says so much of a study.
-async fn screened(site: &Site, study: &study::Model, p: f64) {
+pub async fn screened(site: &Site, study: &study::Model, p: f64) {
     let now_ms = site.clock.now_ms();
     let change = |s: &mut firstread::store::ranks::Standing| {
         s.state = "screened".into();
@@ -109,7 +128,7 @@ async fn screened(site: &Site, study: &study::Model, p: f64) {
     changed.await.unwrap();
 }
 
-async fn study(site: &Site, n: u32) -> study::Model {
+pub async fn study(site: &Site, n: u32) -> study::Model {
     let study = site
         .study_with(n, 10, 0.0, |s| {
             s.state = Set("received".into());

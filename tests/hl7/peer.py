@@ -1,13 +1,16 @@
 """The peers that firstread's HL7 is tested with: python-hl7 sends, hl7apy builds and validates.
 
-    peer.py send HOST PORT   reads {"kind", "id", "set": [[segment, field, value], ...]} a line: hl7apy builds
+    peer.py send HOST PORT [CA CERT KEY]   with files it speaks TLS, and shows its certificate; reads {"kind", "id", "set": [[segment, field, value], ...]} a line: hl7apy builds
                              the message, python-hl7 sends it; prints what the answer says
-    peer.py serve            prints {"port"}; reads {"answer": AA|AE|AR|CA|wrong|close|hang} a line, which holds for
+    peer.py serve [CERT KEY [CA]]   with files it speaks TLS, with CA to clients with a certificate alone; prints {"port"}; reads {"answer": AA|AE|AR|CA|wrong|close|hang} a line, which holds for
                              the messages after it; prints each message with what hl7apy says of it
+    peer.py collect MILLISECONDS   as serve, works so long on each message, and says what it took only when it is asked
+                             by {"answer": ..., "taken": true}
 """
 
 import asyncio
 import json
+import ssl
 import sys
 
 import hl7
@@ -52,8 +55,13 @@ def validate(text):
     return None
 
 
-def send(host, port):
+def send(host, port, ca=None, cert=None, key=None):
     with MLLPClient(host, int(port)) as client:
+        if ca:
+            context = ssl.create_default_context(cafile=ca)
+            if cert:
+                context.load_cert_chain(cert, key)
+            client.socket = context.wrap_socket(client.socket, server_hostname="localhost")
         for line in sys.stdin:
             asked = json.loads(line)
             answer = client.send_message(asked.get("text") or build(asked)).decode("utf-8")
@@ -68,24 +76,41 @@ def send(host, port):
             print(json.dumps(said), flush=True)
 
 
-def serve():
-    asyncio.run(Server().run())
+def serve(cert=None, key=None, ca=None):
+    context = None
+    if cert:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(cert, key)
+    if ca:
+        context.load_verify_locations(ca)
+        context.verify_mode = ssl.CERT_REQUIRED
+    asyncio.run(Server().run(context))
+
+
+def collect(milliseconds):
+    asyncio.run(Server(int(milliseconds) / 1000).run(None))
 
 
 class Server:
     """Takes messages, and answers them as it is told."""
 
-    def __init__(self):
+    def __init__(self, work_seconds=None):
+        self.work_seconds = work_seconds
+        self.taken = []
         self.answer = "AA"
         self.connections = 0
         self.judged = {}
 
-    async def run(self):
-        server = await start_hl7_server(self.talk, host="127.0.0.1", port=0, encoding="utf-8")
+    async def run(self, context):
+        server = await start_hl7_server(self.talk, host="127.0.0.1", port=0, encoding="utf-8", ssl=context)
         print(json.dumps({"port": server.sockets[0].getsockname()[1]}), flush=True)
         while line := await asyncio.to_thread(sys.stdin.readline):
-            self.answer = json.loads(line)["answer"]
-            print(json.dumps({"connections": self.connections}), flush=True)
+            asked = json.loads(line)
+            self.answer = asked["answer"]
+            said = {"connections": self.connections}
+            if asked.get("taken"):
+                said["taken"], self.taken = self.taken, []
+            print(json.dumps(said), flush=True)
 
     async def talk(self, reader, writer):
         self.connections += 1
@@ -98,6 +123,11 @@ class Server:
 
     async def take(self, message, writer):
         text, control_id = str(message), str(message["MSH"][0][10])
+        if self.work_seconds is not None:
+            self.taken.append({"control_id": control_id, "text": text})
+            await asyncio.sleep(self.work_seconds)
+            writer.writemessage(message.create_ack("AA"))
+            return await writer.drain()
         if text not in self.judged:
             self.judged[text] = validate(text)
         if self.answer == "close":
@@ -119,4 +149,4 @@ class Server:
 
 
 if __name__ == "__main__":
-    {"send": send, "serve": serve}[sys.argv[1]](*sys.argv[2:])
+    {"send": send, "serve": serve, "collect": collect}[sys.argv[1]](*sys.argv[2:])

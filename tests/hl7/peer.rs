@@ -73,6 +73,7 @@ pub fn message(kind: &str, id: &str, rest: &str) -> String {
 
 /// A listener on a site's store.
 pub async fn listening(site: &Site, settings: Hl7Settings) -> (SocketAddr, CancellationToken) {
+    let tls = settings.acceptor().unwrap();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
@@ -83,7 +84,7 @@ pub async fn listening(site: &Site, settings: Hl7Settings) -> (SocketAddr, Cance
         news: site.news.clone(),
         settings: Arc::new(settings),
     };
-    tokio::spawn(listen::serve(listener, receiver, stop.clone()));
+    tokio::spawn(listen::serve(listener, receiver, tls, stop.clone()));
     (at, stop)
 }
 
@@ -119,6 +120,14 @@ impl Python {
         writeln!(self.to, "{question}").unwrap();
         self.to.flush().unwrap();
         self.line()
+    }
+
+    /// The same, where it may break instead.
+    pub fn try_ask(&mut self, question: &Value) -> Option<Value> {
+        let _ = writeln!(self.to, "{question}").and_then(|()| self.to.flush());
+        let mut line = String::new();
+        self.from.read_line(&mut line).unwrap();
+        serde_json::from_str(&line).ok()
     }
 
     /// The next line it says.

@@ -49,6 +49,7 @@ class Receiver(BaseHTTPRequestHandler):
         with LOCK:
             answer = next_answer()
             taken = {
+                "method": self.command,
                 "path": self.path,
                 "headers": {k.lower(): v for k, v in self.headers.items()},
                 "body": body.decode(),
@@ -71,6 +72,8 @@ class Receiver(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(said)))
         self.end_headers()
         self.wfile.write(said)
+
+    do_PUT = do_OPTIONS = do_POST
 
     def log_message(self, *_):
         pass

@@ -69,6 +69,7 @@ pub async fn with_clock(site: &Site, courier: Arc<dyn Courier>, clock: SharedClo
         clock,
         courier,
         destinations,
+        coming: tokio::sync::watch::channel(Vec::new()).1,
         retry: limits(),
         storm: site.alerts.storm,
         attempt_timeout: Duration::from_secs(30),

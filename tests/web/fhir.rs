@@ -3,7 +3,8 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use firstread::fhir::{PARAMETERS, TYPES};
+use firstread::fhir::subscription::CRITERIA;
+use firstread::fhir::{PARAMETERS, REPORT_PARAMETERS, TYPES};
 use firstread::store::accounts::Role;
 use firstread::worklist::News;
 use reqwest::{Response, StatusCode};
@@ -67,7 +68,7 @@ async fn filled(site: &Site) {
 }
 
 /// What `fhir.resources` says of each; nothing where this machine does not have it.
-fn judged(resources: &[Value]) -> Vec<Value> {
+pub fn judged(resources: &[Value]) -> Vec<Value> {
     let Some(python) = std::env::var_os("FIRSTREAD_TEST_PYTHON") else {
         eprintln!("skipped: FIRSTREAD_TEST_PYTHON is not set");
         return vec![];
@@ -243,6 +244,14 @@ async fn searches_are_paged_and_wrong_ones_are_named() {
         0
     );
     assert_eq!(count(&format!("/DiagnosticReport?_id={}", uid(1))).await, 1);
+    let report = "/DiagnosticReport?conclusion";
+    assert_eq!(count(&format!("{report}=urgent,critical")).await, 1);
+    assert_eq!(
+        count(&format!("{report}=urn:firstread:codes%7Ccritical")).await,
+        0
+    );
+    assert_eq!(count("/DiagnosticReport?status=preliminary").await, 4);
+    assert_eq!(count("/DiagnosticReport?status=registered").await, 0);
     assert_eq!(count("/Observation?_id=1-SCORE").await, 1);
     assert_eq!(count("/Observation?_id=x").await, 0);
     assert_eq!(count("/ServiceRequest").await, 3);
@@ -252,6 +261,9 @@ async fn searches_are_paged_and_wrong_ones_are_named() {
         ("/ImagingStudy?_count=many", "_count"),
         ("/ImagingStudy?_count=101", "_count"),
         ("/ImagingStudy?_offset=-1", "_offset"),
+        ("/ImagingStudy?conclusion=urgent", "conclusion"),
+        ("/DiagnosticReport?conclusion=cancer", "conclusion"),
+        ("/DiagnosticReport?status=final", "status"),
     ] {
         let answer = ask(&site, path, &token).await;
         assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
@@ -322,8 +334,15 @@ async fn the_conformance_statement_lists_what_there_is() {
         .filter_map(|l| l.strip_prefix("| `")?.split('`').next())
         .collect();
     let parameters = PARAMETERS.iter().map(|(name, _)| *name);
-    let expected: Vec<&str> = TYPES.into_iter().chain(parameters).collect();
+    let of_report = REPORT_PARAMETERS.iter().map(|(name, _)| *name);
+    let expected: Vec<&str> = TYPES
+        .into_iter()
+        .chain(["Subscription"])
+        .chain(parameters)
+        .chain(of_report)
+        .collect();
     assert_eq!(rows, expected);
+    assert!(statement.contains(CRITERIA), "{CRITERIA}");
     let capabilities = get(&site, "/metadata", "").await;
     let types: Vec<&str> = capabilities["rest"][0]["resource"]
         .as_array()
@@ -331,5 +350,5 @@ async fn the_conformance_statement_lists_what_there_is() {
         .iter()
         .map(|r| r["type"].as_str().unwrap())
         .collect();
-    assert_eq!(types, TYPES);
+    assert_eq!(types, [&TYPES[..], &["Subscription"]].concat());
 }

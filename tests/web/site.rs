@@ -7,15 +7,17 @@ use std::sync::Arc;
 
 use firstread::alerts::{AlertSettings, Alerts, ChannelKind, DestinationSettings, StepSettings};
 use firstread::clock::{Clock, ManualClock};
+use firstread::fhir::FhirSettings;
 use firstread::norms::Norms;
 use firstread::report::{ReportSettings, Reporter};
+use firstread::secrets::Vault;
 use firstread::store::Store;
 use firstread::store::accounts::Role;
 use firstread::store::entity::{instance, quarantine, screening, series, study};
 use firstread::store::ranks::{Ranker, Standing};
 use firstread::store::search::Searched;
 use firstread::triage::{Band, Evidence, Finding, Ranking, Reason, Screening, TriageSettings};
-use firstread::web::{self, Health, WebSettings, WebState};
+use firstread::web::{self, Health, Subscribing, WebSettings, WebState};
 use firstread::worklist::NewsDesk;
 use reqwest::{Client, Response, StatusCode, redirect::Policy};
 use sea_orm::{
@@ -38,6 +40,8 @@ pub const UID: &str = "1.2.826.0.1.3680043.10.1";
 
 pub struct Site {
     pub base: String,
+    /// Of the database.
+    pub database_url: String,
     pub store: Store,
     pub news: NewsDesk,
     pub health: Health,
@@ -106,12 +110,23 @@ impl Site {
             health.clone(),
             alerts.clone(),
         )
-        .reporting(Arc::new(reporter()));
+        .reporting(Arc::new(reporter()))
+        .subscribed_by(
+            Subscribing {
+                settings: FhirSettings {
+                    subscription_hosts: vec!["127.0.0.1".into(), "ris.example".into()],
+                    ..FhirSettings::default()
+                },
+                vault: Arc::new(Vault::open(data.path()).unwrap()),
+            },
+            Arc::default(),
+        );
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();
         tokio::spawn(web::serve(listener, state, stop.clone()));
         Self {
+            database_url: url,
             base,
             store,
             news,

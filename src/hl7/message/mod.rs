@@ -173,6 +173,17 @@ impl Segment {
         self
     }
 
+    /// The same with each text in it as `change` has it.
+    #[must_use]
+    pub fn map(&self, change: &dyn Fn(&str) -> String) -> Self {
+        let mut segment = self.clone();
+        let repetitions = segment.fields.iter_mut().flat_map(|f| &mut f.0);
+        for text in repetitions.flat_map(|r| &mut r.0).flat_map(|c| &mut c.0) {
+            *text = change(text);
+        }
+        segment
+    }
+
     /// The highest field number that has a value.
     #[must_use]
     pub fn last_number(&self) -> usize {

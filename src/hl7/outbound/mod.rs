@@ -4,6 +4,7 @@
 
 mod order;
 mod result;
+pub mod template;
 
 use serde::{Deserialize, Serialize};
 
@@ -27,10 +28,12 @@ pub enum Mapping {
     Segment,
     /// ORM^O01 that changes the order (ORC-1 XO) to a higher priority (TQ1-9); only when a study moves up.
     Order,
+    /// What the destination's template says.
+    Template,
 }
 
 impl Mapping {
-    /// All of them.
+    /// Those that are ready.
     pub const ALL: [Self; 3] = [Self::Obx8, Self::Segment, Self::Order];
 
     /// As settings and database write it.
@@ -40,6 +43,7 @@ impl Mapping {
             Self::Obx8 => "obx8",
             Self::Segment => "segment",
             Self::Order => "order",
+            Self::Template => "template",
         }
     }
 }
@@ -63,13 +67,21 @@ pub struct Envelope<'a> {
     pub enhanced: bool,
 }
 
-/// The message about a study.
-#[must_use]
-pub fn write(facts: &ResultFacts, mapping: Mapping, envelope: &Envelope<'_>) -> Message {
-    match mapping {
+/// The message about a study; `template` where the mapping is that.
+///
+/// # Errors
+/// What is wrong with the template.
+pub fn write(
+    facts: &ResultFacts,
+    mapping: Mapping,
+    template: &str,
+    envelope: &Envelope<'_>,
+) -> Result<Message, String> {
+    Ok(match mapping {
         Mapping::Obx8 | Mapping::Segment => result::write(facts, mapping, envelope),
         Mapping::Order => order::write(facts, envelope),
-    }
+        Mapping::Template => template::Template::parse(template)?.write(facts, envelope),
+    })
 }
 
 fn msh(kind: [&str; 3], envelope: &Envelope<'_>) -> Segment {

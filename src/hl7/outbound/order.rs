@@ -32,7 +32,7 @@ pub(super) fn write(facts: &ResultFacts, envelope: &Envelope<'_>) -> Message {
 }
 
 /// STAT from urgent on, ASAP for elevated; never lower than what was ordered.
-fn priority(band: Band, ordered: &str) -> &'static str {
+pub(super) fn priority(band: Band, ordered: &str) -> &'static str {
     let moved = match band {
         Band::Critical | Band::Urgent => OrderPriority::Stat,
         Band::Elevated => OrderPriority::Asap,

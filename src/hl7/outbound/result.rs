@@ -59,12 +59,11 @@ fn study(facts: &ResultFacts, mapping: Mapping, to: &mut Observations<'_>) {
     // IHE RAD Results Distribution (RAD-128)
     let code = Field::from(["113014", "DICOM Study", "DCM"]);
     to.add("HD", code, &item.study_uid, "", "", "");
-    let flag = match item.band {
-        Band::Critical | Band::Urgent => "AA",
-        Band::Elevated => "A",
-        Band::Routine | Band::Pending => "",
+    let flag = if mapping == Mapping::Obx8 {
+        flag_of_study(item.band)
+    } else {
+        ""
     };
-    let flag = if mapping == Mapping::Obx8 { flag } else { "" };
     to.add("ST", own("BAND", "Band"), item.band.as_str(), "", "", flag);
     let minutes = format!("{:.0}", item.head_start_minutes);
     to.add(
@@ -141,6 +140,15 @@ fn measured(volume: &VolumeDetail, to: &mut Observations<'_>) {
             &range,
             flag,
         );
+    }
+}
+
+/// Table 0078, for a study: empty where it is not flagged.
+pub(super) fn flag_of_study(band: Band) -> &'static str {
+    match band {
+        Band::Critical | Band::Urgent => "AA",
+        Band::Elevated => "A",
+        Band::Routine | Band::Pending => "",
     }
 }
 

@@ -15,6 +15,8 @@ pub mod delivery;
 pub mod delivery_message;
 pub mod destination;
 pub mod feedback;
+pub mod fhir_notice;
+pub mod fhir_subscription;
 pub mod final_report;
 pub mod hl7_message;
 pub mod hl7_result;

@@ -12,6 +12,7 @@ pub struct Model {
     pub mapping: String,
     #[sea_orm(column_type = "Text")]
     pub reached: String,
+    pub only_moving_up: bool,
 }
 
 /// Joins are written as queries where they are needed.

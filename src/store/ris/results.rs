@@ -14,8 +14,6 @@ use crate::worklist::StudyDetail;
 
 /// Kind of a delivery of a result.
 pub const RESULT: &str = "result";
-/// Mapping that only tells that a study moves up.
-const ORDER_MAPPING: &str = "order";
 /// Characters of a key that stands in MSH-10, which has 20 at most (2.5.1 2.15.9.10).
 const KEY_CHARS: usize = 20;
 
@@ -24,8 +22,10 @@ const KEY_CHARS: usize = 20;
 pub struct ResultDestination {
     /// As in the settings.
     pub name: String,
-    /// obx8, segment or order.
+    /// obx8, segment, order or template.
     pub mapping: String,
+    /// Told of a study only when it moves up.
+    pub only_moving_up: bool,
     /// For people: where it is.
     pub reached: String,
 }
@@ -56,7 +56,7 @@ pub(in super::super) async fn tell(
 ) -> Result<(), StoreError> {
     for destination in result_destination::Entity::find().all(tx).await? {
         let moves_up = now > before && now >= Band::Elevated;
-        if destination.mapping == ORDER_MAPPING && !moves_up {
+        if destination.only_moving_up && !moves_up {
             continue;
         }
         let waits: Option<i64> = delivery::Entity::find()
@@ -119,6 +119,7 @@ impl Store {
             let row = result_destination::ActiveModel {
                 name: Set(destination.name.clone()),
                 mapping: Set(destination.mapping.clone()),
+                only_moving_up: Set(destination.only_moving_up),
                 reached: Set(destination.reached.clone()),
             };
             result_destination::Entity::insert(row)
@@ -169,10 +170,27 @@ impl Store {
         else {
             return Ok(None);
         };
-        let Some(row) = study::Entity::find_by_id(result.study_id)
+        let row = study::Entity::find_by_id(result.study_id)
             .one(self.read())
-            .await?
-        else {
+            .await?;
+        self.facts_of(row).await
+    }
+
+    /// What a message about this study would say.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn facts_of_study(&self, study_uid: &str) -> Result<Option<ResultFacts>, StoreError> {
+        let row = study::Entity::find()
+            .filter(study::Column::StudyUid.eq(study_uid))
+            .filter(study::Column::Reading.ne("prior"))
+            .one(self.read())
+            .await?;
+        self.facts_of(row).await
+    }
+
+    async fn facts_of(&self, row: Option<study::Model>) -> Result<Option<ResultFacts>, StoreError> {
+        let Some(row) = row else {
             return Ok(None);
         };
         // who has it in hand is not told
