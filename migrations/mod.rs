@@ -82,6 +82,14 @@ impl MigratorTrait for Migrator {
                 name: "m20261126_000071_destinations",
                 up: include_str!("m20261126_000071_destinations.sql"),
             }),
+            Box::new(SqlStep {
+                name: "m20261126_000085_follow_up",
+                up: include_str!("m20261126_000085_follow_up.sql"),
+            }),
+            Box::new(SqlStep {
+                name: "m20261126_000086_priors",
+                up: include_str!("m20261126_000086_priors.sql"),
+            }),
         ]
     }
 }

@@ -26,10 +26,11 @@ use crate::intake::{Intake, IntakeParts};
 use crate::jobs::Worker;
 use crate::norms::Norms;
 use crate::outbox::{Outbox, Routes};
+use crate::priors::Priors;
 use crate::report::Reporter;
 use crate::results::{ObjectCourier, Results};
 use crate::secrets::Vault;
-use crate::store::jobs::{RESULTS, SCREEN, VOLUMETRY};
+use crate::store::jobs::{FOLLOW_UP, RESULTS, SCREEN, VOLUMETRY};
 use crate::store::ranks::Ranker;
 use crate::store::ris::ResultDestination;
 use crate::store::{Files, Store};
@@ -217,6 +218,7 @@ impl Server {
                 .map_err(|e| format!("dicom: {e}"))
         });
         self.start_hl7(doors.hl7, &config, &clock, ranker, news)?;
+        self.start_priors(&config, &clock);
         let name = worker_name(&config);
         self.start_workers(&name, &clock, analyst, results, work, &health)
             .await?;
@@ -224,7 +226,7 @@ impl Server {
         Ok(())
     }
 
-    /// One screens, one measures, one makes results and hands them over.
+    /// One screens, one measures, one compares, one makes results and hands them over.
     async fn start_workers(
         &mut self,
         name: &str,
@@ -238,6 +240,7 @@ impl Server {
         self.networks.extend(analyst.measuring.clone());
         let (analyst, results) = (Arc::new(analyst), Arc::new(results));
         let (measuring, sending) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let comparing = Arc::new(Notify::new());
         let beat_ms = health.last_worker_beat_ms.clone();
         let kinds = [
             (SCREEN, name.to_owned(), work, measuring.clone(), beat_ms),
@@ -245,6 +248,13 @@ impl Server {
                 VOLUMETRY,
                 format!("{name}:{VOLUMETRY}"),
                 measuring,
+                comparing.clone(),
+                Arc::default(),
+            ),
+            (
+                FOLLOW_UP,
+                format!("{name}:{FOLLOW_UP}"),
+                comparing,
                 sending.clone(),
                 Arc::default(),
             ),
@@ -279,6 +289,24 @@ impl Server {
             });
         }
         Ok(())
+    }
+
+    /// Starts what asks the PACS for earlier studies, where one is named.
+    fn start_priors(&mut self, config: &Config, clock: &SharedClock) {
+        if !config.priors.on() {
+            return;
+        }
+        let priors = Priors {
+            store: self.store.clone(),
+            clock: clock.clone(),
+            settings: config.priors.clone(),
+            ae_title: config.dicom.ae_title.clone(),
+        };
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            priors.run(stop).await;
+            Ok(())
+        });
     }
 
     /// Starts what takes messages of the RIS, where it is wanted.

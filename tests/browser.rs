@@ -17,6 +17,8 @@ use serde_json::json;
 use thirtyfour::prelude::*;
 
 mod common;
+#[path = "web/compared.rs"]
+mod compared;
 #[path = "browser/keys.rs"]
 mod keys;
 #[path = "browser/notify.rs"]

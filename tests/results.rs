@@ -8,5 +8,7 @@ mod common;
 mod objects;
 #[path = "results/pacs.rs"]
 mod pacs;
+#[path = "results/priors.rs"]
+mod priors;
 #[path = "results/sending.rs"]
 mod sending;

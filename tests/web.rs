@@ -6,10 +6,14 @@ mod common;
 
 #[path = "web/api.rs"]
 mod api;
+#[path = "web/compared.rs"]
+mod compared;
 #[path = "web/deliveries.rs"]
 mod deliveries;
 #[path = "web/fhir.rs"]
 mod fhir;
+#[path = "web/follow_up.rs"]
+mod follow_up;
 #[path = "web/list.rs"]
 mod list;
 #[path = "web/live.rs"]

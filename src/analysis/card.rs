@@ -6,6 +6,8 @@ use std::path::Path;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use crate::followup::Repeats;
+
 /// The parts of `models/NAME.toml` that the server acts on.
 #[derive(Debug, Clone, Deserialize)]
 pub struct ModelCard {
@@ -148,6 +150,13 @@ impl NormOffsets {
         let offsets: Self = toml::from_str(&text).ok()?;
         (offsets.model_sha256 == card.sha256).then_some(offsets)
     }
+}
+
+/// Reads `models/NAME.repeat.toml`, if it is there and belongs to this model.
+pub(super) fn read_repeats(folder: &Path, card: &ModelCard) -> Option<Repeats> {
+    let file = folder.join(format!("{}.repeat.toml", card.name));
+    let repeats: Repeats = toml::from_str(&std::fs::read_to_string(file).ok()?).ok()?;
+    (repeats.model_sha256 == card.sha256).then_some(repeats)
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {

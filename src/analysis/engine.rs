@@ -10,7 +10,8 @@ use ort::session::{RunOptions, Session, SessionOutputs};
 use serde::{Deserialize, Serialize};
 use tracing::{error, info, warn};
 
-use super::card::{ModelCard, NormOffsets};
+use super::card::{ModelCard, NormOffsets, read_repeats};
+use crate::followup::Repeats;
 
 /// Name of the measuring network.
 const MEASURING: &str = "volumetry";
@@ -86,6 +87,8 @@ pub struct Engine {
     pub card: ModelCard,
     /// Offsets against the norm table, when they were measured.
     pub norms: Option<NormOffsets>,
+    /// By how much two scans of the same person differ, when that was measured.
+    pub repeats: Option<Repeats>,
     /// What it runs on: `cpu` or `cuda`.
     pub provider: &'static str,
     pub(super) session: Mutex<Session>,
@@ -137,11 +140,13 @@ impl Runtime {
     pub fn engine(&self, name: &str) -> Result<Engine, String> {
         let (card, bytes) = ModelCard::read(&self.models, name)?;
         let norms = NormOffsets::read(&self.models, &card);
+        let repeats = read_repeats(&self.models, &card);
         let (session, provider) = self.session(&bytes)?;
         info!(model = %card.label(), provider, threads = self.threads, "network is ready");
         Ok(Engine {
             card,
             norms,
+            repeats,
             provider,
             session: Mutex::new(session),
             options: RunOptions::new().map_err(|e| e.to_string())?,

@@ -4,6 +4,7 @@ pub mod analyze;
 mod card;
 mod engine;
 mod findings;
+mod follow_up;
 mod lesions;
 mod measurement;
 pub mod measuring;

@@ -17,6 +17,7 @@ use crate::fhir::FhirSettings;
 use crate::hl7::Hl7Settings;
 use crate::intake::IntakeSettings;
 use crate::outbox::OutboxSettings;
+use crate::priors::PriorSettings;
 use crate::report::ReportSettings;
 use crate::triage::TriageSettings;
 use crate::web::WebSettings;
@@ -55,6 +56,8 @@ pub struct Config {
     pub outbox: OutboxSettings,
     /// Reports.
     pub report: ReportSettings,
+    /// The PACS that is asked for earlier studies.
+    pub priors: PriorSettings,
     /// HL7.
     pub hl7: Hl7Settings,
     /// FHIR.
@@ -184,6 +187,7 @@ impl Config {
         }
         self.dicom.check().map_err(|e| format!("dicom.{e}"))?;
         self.intake.check()?;
+        self.priors.check()?;
         self.analysis.check()?;
         self.triage.check()?;
         self.worklist.check()?;

@@ -65,8 +65,22 @@ pub fn statement() -> String {
         uids::STORAGE_COMMITMENT_PUSH_MODEL
     );
     text += SENT;
+    text += ASKED;
     text
 }
+
+const ASKED: &str = "
+## Asked (SCU)
+
+Where `priors.host` is set, the PACS is asked for earlier brain MR studies of each patient, study root, in explicit or implicit VR little endian; one association a question:
+
+| Service | UID | |
+|---|---|---|
+| C-FIND | `1.2.840.10008.5.1.4.1.2.2.1` | STUDY level by Patient ID, Issuer of Patient ID where known and Study Date range; SERIES level by Study Instance UID |
+| C-MOVE | `1.2.840.10008.5.1.4.1.2.2.2` | STUDY level, to `dicom.ae_title` |
+
+Of a study are read: Study Date, Modalities in Study, Study Description, Patient ID, Issuer of Patient ID, Patient's Birth Date, Study Instance UID, Number of Study Related Instances; of a series: Modality, Body Part Examined, Series Description. Patient ids with `*`, `?` or `\\` are not asked for. At most 500 answers are read, and at most `priors.studies_max` studies moved. What is moved is kept as a prior: not listed, not alerted, no results sent. Failures are repeated, waiting longer each time.
+";
 
 /// Names of SOP classes (PS3.6 Annex A), without "Storage".
 const NAMES: [(&str, &str); 20] = [
@@ -138,7 +152,7 @@ fn syntax_name(uid: &str) -> &str {
 const HEAD: &str = "# DICOM conformance statement\n\n\
     Research use; not a medical device. Written from the code by the tests of `src/dicom/conformance.rs`; \
     change that, not this.\n\n\
-    `firstread` takes brain MRI studies, and sends its own results back. It does not query or retrieve.\n";
+    `firstread` takes brain MRI studies, and sends its own results back. Where it is told of a PACS, it asks that for earlier studies.\n";
 
 const RECEIVED: &str = "\nSuccess (0x0000) is answered once the object is durably on disk. \
     0xA700: no room, or the object is over `dicom.object_bytes_max`. 0xC000: the object cannot be read. \

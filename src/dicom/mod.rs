@@ -11,6 +11,7 @@ pub mod file;
 pub mod guard;
 pub mod header;
 pub mod objects;
+pub mod query;
 pub mod receive;
 pub mod send;
 pub mod walk;

@@ -15,7 +15,7 @@ use crate::analysis::Analyst;
 use crate::clock::SharedClock;
 use crate::results::Results;
 use crate::store::Store;
-use crate::store::jobs::{Job, RESULTS, VOLUMETRY};
+use crate::store::jobs::{FOLLOW_UP, Job, RESULTS, VOLUMETRY};
 
 /// How long a worker may be silent before its job is given to another.
 const LEASE_MS: i64 = 120_000;
@@ -89,6 +89,7 @@ impl Worker {
             match job.kind.as_str() {
                 RESULTS => self.results.make(job.study_id).await,
                 VOLUMETRY => self.analyst.measure_study(job.study_id).await,
+                FOLLOW_UP => self.analyst.compare_with_prior(job.study_id).await,
                 _ => self.analyst.screen_study(job.study_id).await,
             }
         };
@@ -126,7 +127,7 @@ impl Worker {
             info!(job.id, study.id = job.study_id, "given up");
             match job.kind.as_str() {
                 // The analysis stands, whatever becomes of its objects.
-                RESULTS => {}
+                RESULTS | FOLLOW_UP => {}
                 VOLUMETRY => self.analyst.give_up_measuring(job.study_id, why).await?,
                 _ => self.analyst.give_up(job.study_id, why).await?,
             }

@@ -14,7 +14,7 @@ use super::ranks::{Ranker, Rules, place, refresh_places};
 use super::ris::{self, Meeting};
 use super::search::{CODE_BYTES, Searched, TEXT_BYTES};
 use super::settings::version_in_force;
-use super::{Store, StoreError};
+use super::{Store, StoreError, priors};
 use crate::dicom::guard::cut;
 use crate::dicom::header::ObjectHeader;
 use crate::triage::{Band, Evidence, OrderPriority};
@@ -459,6 +459,7 @@ async fn study_row(
         referrer: header.study.referrer.as_deref(),
     };
     let bounded = |text: &Option<String>, bytes| text.clone().map(|text| cut(text, bytes));
+    let prior = first.prior || priors::is_expected(tx, &header.study_uid).await?;
     let mut row = study::ActiveModel {
         search_text: Set(searched.text()),
         study_uid: Set(header.study_uid.clone()),
@@ -479,7 +480,7 @@ async fn study_row(
         body_part: Set(bounded(&header.series.body_part, CODE_BYTES)),
         arrived_at: Set(first.received_at),
         last_received_at: Set(first.received_at),
-        reading: Set(if first.prior { "prior" } else { "open" }.to_owned()),
+        reading: Set(if prior { "prior" } else { "open" }.to_owned()),
         state: Set("received".to_owned()),
         volumetry: Set("pending".to_owned()),
         changed_at: Set(first.received_at),

@@ -15,6 +15,9 @@ pub const SCREEN: &str = "screen";
 /// Measuring of a screened study.
 pub const VOLUMETRY: &str = "volumetry";
 
+/// Comparing a measured study with earlier ones of its patient.
+pub const FOLLOW_UP: &str = "follow_up";
+
 /// Making a study's results and handing them to the outbox.
 pub const RESULTS: &str = "results";
 
@@ -91,7 +94,7 @@ impl Store {
              FROM job JOIN study ON study.id = job.study_id \
              WHERE job.kind = $2 AND job.run_after <= $1 \
              AND (job.leased_until IS NULL OR job.leased_until < $1) {idle} \
-             ORDER BY study.effective_arrival_ms, study.arrived_at, study.study_uid LIMIT 1 {lock}"
+             ORDER BY CASE WHEN study.reading = 'prior' THEN 1 ELSE 0 END, study.effective_arrival_ms, study.arrived_at, study.study_uid LIMIT 1 {lock}"
         );
         let found = Job::find_by_statement(self.statement(&sql, vec![now_ms.into(), kind.into()]))
             .one(&tx)

@@ -5,7 +5,7 @@ use sea_orm::{
 };
 
 use super::entity::{measurement, scanner_calibration};
-use super::{Store, StoreError};
+use super::{Store, StoreError, follow_up};
 use crate::analysis::Measurement;
 use crate::norms::ScannerCalibration;
 
@@ -109,6 +109,7 @@ impl Store {
         )
         .exec_without_returning(&tx)
         .await?;
+        follow_up::ask(&tx, study_id, now_ms).await?;
         tx.commit().await
     }
 

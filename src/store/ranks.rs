@@ -224,7 +224,8 @@ pub(super) async fn change_in(
     let before = standing(&study);
     let mut standing = before.clone();
     change(&mut standing);
-    if standing.has_news_since(&before) {
+    // a prior's results are compared with, not sent
+    if standing.has_news_since(&before) && study.reading != "prior" {
         jobs::enqueue(tx, jobs::RESULTS, study.id, now_ms).await?;
     }
     if standing.wants_volumetry {

@@ -7,6 +7,7 @@ use sea_orm::{
 };
 
 use super::entity::{instance, screening, series, study};
+use super::follow_up::Compared;
 use super::results::ScreeningResult;
 use super::{Store, StoreError, search};
 use crate::clock::rfc3339;
@@ -139,6 +140,10 @@ impl Store {
             .cloned()
             .collect();
         let (orders, possible_orders) = self.orders_of(&study).await?;
+        let compared = match &measured {
+            Some(_) => self.follow_up(study.id).await?,
+            None => Compared::default(),
+        };
         Ok(Some(StudyDetail {
             item,
             reading: study.reading.clone(),
@@ -149,6 +154,9 @@ impl Store {
                 None => volumes(&results),
             },
             measurement: measured,
+            not_compared: compared.not_compared,
+            follow_up: compared.follow_up,
+            prior_search: self.prior_search(study.id).await?,
             screenings: screenings
                 .iter()
                 .zip(&results)

@@ -12,6 +12,7 @@ mod budget;
 mod deliveries;
 mod fhir;
 mod filters;
+mod follow_up;
 mod gate;
 mod health;
 mod intake;

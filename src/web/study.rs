@@ -10,6 +10,7 @@ use askama::Template;
 use super::WebState;
 use super::answer::{PageError, Problem, html};
 use super::filters::parameters;
+use super::follow_up::{FollowUpView, asked, not_compared};
 use super::gate::Visitor;
 use super::intake::{Aside, KEPT_ASIDE_SHOWN};
 use super::measured::MeasuredView;
@@ -78,6 +79,11 @@ struct StudyPage {
     volumes: Vec<Vec<Volume>>,
     /// What stage two measured; the coarse volumes are not shown then.
     measured: Option<MeasuredView>,
+    /// Against the patient's earlier study, or why not.
+    follow_up: Option<FollowUpView>,
+    not_compared: Option<&'static str>,
+    /// How far asking the PACS for earlier studies is.
+    priors: Option<String>,
     volumetry: Option<String>,
     no_norms: Option<String>,
     series: Vec<SeriesDetail>,
@@ -239,6 +245,9 @@ pub(super) async fn page(
             .measurement
             .as_ref()
             .map(|m| MeasuredView::new(m, &study.series)),
+        follow_up: study.follow_up.as_ref().map(FollowUpView::new),
+        not_compared: study.not_compared.map(not_compared),
+        priors: study.prior_search.as_ref().map(asked),
         volumes,
         volumetry: row.volumetry.as_deref().map(without_subject),
         no_norms,

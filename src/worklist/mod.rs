@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
 use crate::analysis::Measurement;
+use crate::followup::{FollowUp, NotCompared};
+use crate::store::priors::PriorSearch;
 use crate::triage::{Band, Reason};
 
 /// Rows on one page of the list.
@@ -128,6 +130,12 @@ pub struct StudyDetail {
     pub volumes: Vec<VolumeDetail>,
     /// What volumetry measured; null before it and where it was not done.
     pub measurement: Option<Measurement>,
+    /// Against the patient's earlier scan; null where there is none to compare with.
+    pub follow_up: Option<FollowUp>,
+    /// Why not, where there are earlier scans.
+    pub not_compared: Option<NotCompared>,
+    /// How far asking the PACS for earlier studies is; null where it is not asked.
+    pub prior_search: Option<PriorSearch>,
     /// Findings (those reasons that were measured in the images).
     pub findings: Vec<Reason>,
     /// Orders it is read under.

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use firstread::store::accounts::Role;
+use firstread::store::follow_up::Compared;
+use firstread::store::measurements::MeasurementRow;
 use firstread::triage::{
     Band, Evidence, Finding, OrderPriority, Reason, Screening, logistic, logit,
 };
@@ -136,6 +138,12 @@ async fn no_page_has_a_serious_fault() {
             broken.extend(found.iter().map(|f| format!("{name}, {scheme}: {f}")));
             if let Some(folder) = &pictures {
                 keep_picture(&browser, folder, &format!("{name}-{scheme}")).await;
+                if name == "study" {
+                    browser
+                        .js("document.getElementById('follow-up').scrollIntoView()")
+                        .await;
+                    keep_picture(&browser, folder, &format!("follow-up-{scheme}")).await;
+                }
             }
         }
     }
@@ -232,6 +240,7 @@ async fn furnish(site: &Site) {
     for n in 13..=24 {
         store.mark_read(&uid(n), acting("bert")).await.unwrap();
     }
+    change_since(site).await;
     store.draw_audit(1.0, NOON_MS).await.unwrap();
     let (first, _) = store.next_audit("admin", 0).await.unwrap();
     let first = first.unwrap().study_uid;
@@ -241,6 +250,25 @@ async fn furnish(site: &Site) {
         .save_filter("admin", "STAT of the night", "state=screened", NOON_MS)
         .await
         .unwrap();
+}
+
+/// Study 2 was measured, and compared with an earlier one.
+async fn change_since(site: &Site) {
+    let study = site.row(2).await;
+    let measured = |s: &mut firstread::store::ranks::Standing| s.volumetry = "done".into();
+    let changed = site
+        .store
+        .change_standing(study.id, &site.ranker, NOON_MS, measured);
+    changed.await.unwrap();
+    let row = MeasurementRow::default();
+    let kept = site.store.keep_measurement(study.id, &row, NOON_MS);
+    kept.await.unwrap();
+    let compared = Compared {
+        follow_up: Some(crate::compared::follow_up()),
+        not_compared: None,
+    };
+    let kept = site.store.keep_follow_up(study.id, &compared, NOON_MS);
+    kept.await.unwrap();
 }
 
 /// What would give these minutes, roughly.

@@ -1,7 +1,8 @@
 """A PACS that answers as it is told: pacs.py PORT FOLDER ANSWERS_JSON
 
 ANSWERS maps a SOP class name's first letters (or "*") to a status; "commit": 1 (all) or 2 (failed) offers
-storage commitment and reports on the same association; "silent": true never answers.
+storage commitment and reports on the same association; "silent": true never answers; "find": {"matches": N} answers
+queries with N studies, then with "status" if there is one.
 Prints "ready" once it listens. Stored objects lie in FOLDER.
 """
 
@@ -13,7 +14,11 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom import AE, evt
-from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
+from pynetdicom.sop_class import (
+    StorageCommitmentPushModel,
+    StudyRootQueryRetrieveInformationModelFind,
+    Verification,
+)
 
 port, folder, answers = int(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
 
@@ -51,6 +56,21 @@ def action(event):
     return 0x0000, answered
 
 
+def find(event):
+    told = answers["find"]
+    if told.get("silent"):
+        time.sleep(600)
+    for n in range(told["matches"]):
+        found = Dataset()
+        found.QueryRetrieveLevel = "STUDY"
+        found.PatientID = event.identifier.PatientID
+        found.StudyDate = "20240101"
+        found.StudyInstanceUID = "../../etc" if told.get("no_uid") else f"1.2.{n + 1}"
+        yield 0xFF00, found
+    if "status" in told:
+        yield told["status"], None
+
+
 ae = AE(ae_title="PACS")
 ae.require_called_aet = True
 ae.add_supported_context(Verification)
@@ -60,8 +80,10 @@ for uid in ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.88.33", "1.
     ae.add_supported_context(uid, syntaxes)
 if "commit" in answers:
     ae.add_supported_context(StorageCommitmentPushModel)
+if "find" in answers:
+    ae.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
 server = ae.start_server(
     ("127.0.0.1", port), block=False,
-    evt_handlers=[(evt.EVT_C_STORE, store), (evt.EVT_N_ACTION, action), (evt.EVT_C_ECHO, lambda e: 0)])
+    evt_handlers=[(evt.EVT_C_FIND, find), (evt.EVT_C_STORE, store), (evt.EVT_N_ACTION, action), (evt.EVT_C_ECHO, lambda e: 0)])
 print("ready", flush=True)
 sys.stdin.read()

@@ -29,14 +29,14 @@ const NO_DATA_SET: u16 = 0x0101;
 const DATA_SET: u16 = 0x0001;
 
 /// An established association.
-pub(super) struct Link {
+pub(in crate::dicom) struct Link {
     association: AsyncClientAssociation<TcpStream>,
     answer_timeout: Duration,
 }
 
 /// A message of the peer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Message {
+pub(in crate::dicom) struct Message {
     /// (0000,0100)
     pub field: u16,
     /// (0000,0110) of a request, (0000,0120) of a response
@@ -51,6 +51,10 @@ pub(super) struct Message {
     pub sop_instance: Vec<u8>,
     /// (0000,1002)
     pub event: Option<u16>,
+    /// (0000,1021): images that a retrieval sent.
+    pub completed: Option<u16>,
+    /// (0000,1022): images that it could not send.
+    pub failed: Option<u16>,
     /// Its data set, in the context's transfer syntax.
     pub data_set: Vec<u8>,
     /// Presentation context it came in.
@@ -227,7 +231,7 @@ fn describe(to: &DestinationSettings, error: &Error) -> SendError {
 }
 
 /// A command set of elements of group 0000; the group length is put before them.
-pub(super) fn command(elements: &[(u16, &[u8])], has_data_set: bool) -> Vec<u8> {
+pub(in crate::dicom) fn command(elements: &[(u16, &[u8])], has_data_set: bool) -> Vec<u8> {
     let mut all: Vec<(u16, Vec<u8>)> = elements.iter().map(|(e, v)| (*e, v.to_vec())).collect();
     let kind = if has_data_set { DATA_SET } else { NO_DATA_SET };
     all.push((0x0800, kind.to_le_bytes().to_vec()));
@@ -264,6 +268,8 @@ fn read_message(mut rest: &[u8]) -> Result<(Message, bool), SendError> {
             }
             0x1000 => message.sop_instance = trimmed().collect(),
             0x1002 => message.event = us(value),
+            0x1021 => message.completed = us(value),
+            0x1022 => message.failed = us(value),
             _ => {}
         }
     }

@@ -3,7 +3,7 @@
 //! Each call is an association of its own, negotiated for the one object it carries. "Stored" is what
 //! the peer's status says of that very instance, and nothing else. Every wait and size is bounded.
 
-mod associate;
+pub(in crate::dicom) mod associate;
 mod commit;
 mod settings;
 mod store;

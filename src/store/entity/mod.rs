@@ -8,6 +8,7 @@
 
 pub mod alert;
 pub mod api_token;
+pub mod asked_prior;
 pub mod audit;
 pub mod audit_mark;
 pub mod claim;
@@ -18,6 +19,7 @@ pub mod feedback;
 pub mod fhir_notice;
 pub mod fhir_subscription;
 pub mod final_report;
+pub mod follow_up;
 pub mod hl7_message;
 pub mod hl7_result;
 pub mod idempotency;
@@ -28,6 +30,7 @@ pub mod measurement;
 pub mod message_view;
 pub mod object_delivery;
 pub mod patient_link;
+pub mod prior_search;
 pub mod quarantine;
 pub mod ranking_in_force;
 pub mod reading_event;

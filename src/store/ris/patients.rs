@@ -10,7 +10,7 @@ use sea_orm::{
 use super::super::arrivals::PatientKey;
 use super::super::entity::{final_report, patient_link, ris_order, study};
 use super::super::search::Searched;
-use super::super::{Store, StoreError};
+use super::super::{Store, StoreError, follow_up};
 use super::{At, note, orders, reports};
 use crate::intake::age_years;
 use crate::worklist::ris::{Demographics, Identifier, Merge, issuers_agree};
@@ -106,7 +106,8 @@ pub(super) async fn merge(
             row.patient_id = Set(Some(surviving.id.clone()));
             row.patient_issuer = Set(surviving.issuer_name().map(str::to_owned));
             row.changed_at = Set(at.now_ms);
-            row.update(tx).await?;
+            let moved = row.update(tx).await?;
+            follow_up::ask(tx, moved.id, at.now_ms).await?;
         }
         readdress(tx, &merge.prior, surviving).await?;
         update(tx, &merge.surviving, at, changed).await?;
