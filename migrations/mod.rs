@@ -75,6 +75,10 @@ impl MigratorTrait for Migrator {
                 up: include_str!("m20261126_000060_list_index.sql"),
             }),
             Box::new(SqlStep {
+                name: "m20261126_000061_read_index",
+                up: include_str!("m20261126_000061_read_index.sql"),
+            }),
+            Box::new(SqlStep {
                 name: "m20261126_000070_fhir_subscriptions",
                 up: include_str!("m20261126_000070_fhir_subscriptions.sql"),
             }),

@@ -12,7 +12,7 @@ use super::{shown, words};
 use crate::store::files::is_uid;
 use crate::store::filters::SavedFilter;
 
-use crate::worklist::{ITEMS_PER_PAGE, Reading, Sort, WorklistQuery};
+use crate::worklist::{ITEMS_PER_PAGE, READ_MAX, Reading, Sort, WorklistQuery};
 
 /// How often the page reloads itself where there is no JavaScript.
 const RELOAD_SECONDS: u32 = 30;
@@ -159,7 +159,11 @@ async fn list(
             .iter()
             .map(|item| Row::new(item, me, state))
             .collect(),
-        total_text: words::studies(found.total, what),
+        total_text: if of_read && found.total >= READ_MAX {
+            format!("The last {READ_MAX} read studies")
+        } else {
+            words::studies(found.total, what)
+        },
         page: asked.page,
         pages,
         bands,

@@ -6,7 +6,7 @@ mod reading;
 pub mod ris;
 pub mod what_if;
 
-pub use query::{Reading, Sort, WorklistQuery};
+pub use query::{READ_MAX, Reading, Sort, WorklistQuery};
 pub use reading::{
     Acting, Assignment, Claim, FeedbackEntry, ReadingEvent, Verdict, WorklistSettings,
 };

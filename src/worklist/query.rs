@@ -3,6 +3,9 @@
 use super::Assignment;
 use crate::triage::Band;
 
+/// Studies that were read are listed as far back as this, of those that match.
+pub const READ_MAX: u64 = 10_000;
+
 /// Whether studies that wait are asked for, or those that were read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Reading {

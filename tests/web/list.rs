@@ -63,6 +63,9 @@ async fn every_filter_leaves_what_fits_in_the_order_of_the_list() {
         check("assigned=reader:bert", &[5]).await;
         check("assigned=unassigned&modality=MR", &[1, 3]).await;
         check("reading=read", &[2]).await;
+        check("reading=read&sort=patient&q=family2", &[2]).await;
+        check("reading=read&assigned=unassigned&dir=desc", &[2]).await;
+        check("reading=read&q=family3", &[]).await;
         check("q=family6&modality=CT&state=screened", &[6]).await;
         check("modality=US", &[]).await;
         // the rank is the place among all that are open, whatever is shown
