@@ -1,22 +1,39 @@
 //! Mail by SMTP (RFC 5321), and what the server's answer means for the delivery.
 
-use std::time::{Duration, SystemTime};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant, SystemTime};
 
+use lettre::Message;
 use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart, SinglePart};
-use lettre::transport::smtp::PoolConfig;
-use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
-use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
+use lettre::transport::smtp::Error as SmtpError;
+use lettre::transport::smtp::authentication::{Credentials, Mechanism};
+use lettre::transport::smtp::client::{
+    AsyncSmtpConnection, AsyncTokioStream, Certificate, TlsParameters,
+};
+use lettre::transport::smtp::extension::ClientId;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::message::Mail;
 use super::settings::{Security, SmtpSettings, read_file};
 use crate::clock::UnixMillis;
 use crate::outbox::Attempt;
 use crate::outbox::machine::Outcome;
+use crate::tls::{self, Trust};
 
-/// Connections to the server at a time: destinations send beside each other.
-const CONNECTIONS_MAX: u32 = 4;
+/// Connections that are kept for the messages that follow: destinations send beside each other.
+const CONNECTIONS_MAX: usize = 4;
+/// How we sign in.
+const MECHANISMS: [Mechanism; 2] = [Mechanism::Plain, Mechanism::Login];
 /// A connection without a message is closed after so long.
 const CONNECTION_IDLE: Duration = Duration::from_secs(5);
 /// Longest answer of a server that is kept, in characters.
@@ -36,8 +53,115 @@ pub enum Form {
 
 /// The mail server.
 pub struct SmtpChannel {
-    transport: AsyncSmtpTransport<Tokio1Executor>,
+    line: Line,
+    /// Connections without a message, and since when.
+    idle: Mutex<Vec<(AsyncSmtpConnection, Instant)>>,
     from: Mailbox,
+}
+
+/// How the server is reached.
+struct Line {
+    host: String,
+    port: u16,
+    security: Security,
+    /// For STARTTLS.
+    tls: Option<TlsParameters>,
+    /// For TLS from the first byte.
+    wrapper: Option<(TlsConnector, ServerName<'static>)>,
+    credentials: Option<Credentials>,
+    patience: Duration,
+}
+
+/// Why a message did not go.
+enum Failed {
+    /// The server, or what speaks to it, said so.
+    Said(SmtpError),
+    /// There was no server.
+    Unreached(String),
+}
+
+/// TLS over TCP, in lettre's words.
+#[derive(Debug)]
+struct Wrapped(TlsStream<TcpStream>);
+
+impl AsyncRead for Wrapped {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Wrapped {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+impl AsyncTokioStream for Wrapped {
+    fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.0.get_ref().0.peer_addr()
+    }
+}
+
+impl Line {
+    /// A connection that takes messages: encrypted and signed in, as the settings say.
+    ///
+    /// The socket sends at once (`TCP_NODELAY`): the end of a message is a write of its own, which would otherwise wait
+    /// for the server's delayed acknowledgement of what is before it, 40 ms a message.
+    async fn open(&self) -> Result<AsyncSmtpConnection, Failed> {
+        let seconds = self.patience.as_secs();
+        timeout(self.patience, self.greet())
+            .await
+            .unwrap_or_else(|_| Err(Failed::Unreached(format!("no greeting within {seconds} s"))))
+    }
+
+    async fn greet(&self) -> Result<AsyncSmtpConnection, Failed> {
+        let unreached = |e: io::Error| {
+            Failed::Unreached(format!("could not reach {}:{}: {e}", self.host, self.port))
+        };
+        let stream = TcpStream::connect((self.host.as_str(), self.port))
+            .await
+            .map_err(unreached)?;
+        stream.set_nodelay(true).map_err(unreached)?;
+        let stream: Box<dyn AsyncTokioStream> = match &self.wrapper {
+            Some((tls, name)) => {
+                let shaken = tls.connect(name.clone(), stream).await;
+                Box::new(Wrapped(shaken.map_err(unreached)?))
+            }
+            None => Box::new(stream),
+        };
+        let name = ClientId::default();
+        let mut connection = AsyncSmtpConnection::connect_with_transport(stream, &name)
+            .await
+            .map_err(Failed::Said)?;
+        if let (Security::Starttls, Some(tls)) = (self.security, &self.tls) {
+            // lettre fails where the server does not offer it: nothing goes in the clear
+            let changed = connection.starttls(tls.clone(), &name).await;
+            changed.map_err(Failed::Said)?;
+        }
+        if let Some(credentials) = &self.credentials {
+            connection
+                .auth(&MECHANISMS, credentials)
+                .await
+                .map_err(Failed::Said)?;
+        }
+        Ok(connection)
+    }
 }
 
 impl SmtpChannel {
@@ -50,27 +174,30 @@ impl SmtpChannel {
             .from
             .parse()
             .map_err(|e| format!("smtp.from is {:?}: {e}", settings.from))?;
-        let tls = match settings.security {
-            Security::Starttls => Tls::Required(tls(settings)?),
-            Security::Tls => Tls::Wrapper(tls(settings)?),
-            Security::None => Tls::None,
+        let credentials = if settings.user.is_empty() {
+            None
+        } else {
+            let password = settings.read_password()?;
+            Some(Credentials::new(settings.user.clone(), password))
         };
-        // A connection serves the messages that follow at once, and is closed soon after, so that
-        // nothing is left half-open between two nights.
-        let pool = PoolConfig::new()
-            .max_size(CONNECTIONS_MAX)
-            .idle_timeout(CONNECTION_IDLE);
-        let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&settings.host)
-            .port(settings.port)
-            .tls(tls)
-            .pool_config(pool)
-            .timeout(Some(Duration::from_secs(settings.timeout_seconds.into())));
-        if !settings.user.is_empty() {
-            let credentials = Credentials::new(settings.user.clone(), settings.read_password()?);
-            builder = builder.credentials(credentials);
-        }
+        let line = Line {
+            host: settings.host.clone(),
+            port: settings.port,
+            security: settings.security,
+            tls: match settings.security {
+                Security::Starttls => Some(starttls(settings)?),
+                Security::Tls | Security::None => None,
+            },
+            wrapper: match settings.security {
+                Security::Tls => Some(wrapper(settings)?),
+                Security::Starttls | Security::None => None,
+            },
+            credentials,
+            patience: Duration::from_secs(settings.timeout_seconds.into()),
+        };
         Ok(Self {
-            transport: builder.build(),
+            line,
+            idle: Mutex::default(),
             from,
         })
     }
@@ -85,17 +212,50 @@ impl SmtpChannel {
             Ok(message) => message,
             Err(why) => return Outcome::Never(why).into(),
         };
-        let outcome = match self.transport.send(message).await {
-            Ok(_) => Outcome::Delivered,
-            Err(e) => {
-                let code = e.status().map(u16::from);
-                outcome(code, &said(&e))
-            }
+        let outcome = match self.transmit(&message).await {
+            Ok(()) => Outcome::Delivered,
+            Err(Failed::Said(e)) => outcome(e.status().map(u16::from), &said(&e)),
+            Err(Failed::Unreached(why)) => Outcome::Later(why),
         };
         Attempt {
             outcome,
             message: Some(shown),
             receipt: None,
+        }
+    }
+
+    /// On a connection that an earlier message left, or on a new one. It is kept for the next where all went well.
+    async fn transmit(&self, message: &Message) -> Result<(), Failed> {
+        let mut connection = match self.left().await {
+            Some(connection) => connection,
+            None => self.line.open().await?,
+        };
+        let sent = connection
+            .send(message.envelope(), &message.formatted())
+            .await;
+        match sent {
+            Ok(_) => {
+                let mut idle = self.idle.lock().await;
+                if idle.len() < CONNECTIONS_MAX {
+                    idle.push((connection, Instant::now()));
+                }
+                Ok(())
+            }
+            Err(e) => {
+                connection.abort().await;
+                Err(Failed::Said(e))
+            }
+        }
+    }
+
+    /// A connection that is still there. One that was idle for long is closed, so that none is left half-open.
+    async fn left(&self) -> Option<AsyncSmtpConnection> {
+        loop {
+            let (mut connection, since) = self.idle.lock().await.pop()?;
+            if since.elapsed() < CONNECTION_IDLE && connection.test_connected().await {
+                return Some(connection);
+            }
+            connection.abort().await;
         }
     }
 
@@ -140,7 +300,7 @@ fn outcome(code: Option<u16>, said: &str) -> Outcome {
 }
 
 /// The whole chain, in one bounded line.
-fn said(error: &lettre::transport::smtp::Error) -> String {
+fn said(error: &SmtpError) -> String {
     let mut chain = error.to_string();
     let mut next = std::error::Error::source(error);
     while let Some(cause) = next {
@@ -154,7 +314,20 @@ fn said(error: &lettre::transport::smtp::Error) -> String {
     line.chars().take(SAID_CHARS_MAX).collect()
 }
 
-fn tls(settings: &SmtpSettings) -> Result<TlsParameters, String> {
+/// TLS from the first byte (RFC 8314).
+fn wrapper(settings: &SmtpSettings) -> Result<(TlsConnector, ServerName<'static>), String> {
+    let pem = tls::authorities("smtp.ca_file", &settings.ca_file)?;
+    let config = tls::client(Trust::SystemAnd(pem.as_deref()), None)?;
+    let name = ServerName::try_from(settings.host.clone()).map_err(|e| {
+        format!(
+            "smtp.host {:?} cannot be in a certificate: {e}",
+            settings.host
+        )
+    })?;
+    Ok((TlsConnector::from(config), name))
+}
+
+fn starttls(settings: &SmtpSettings) -> Result<TlsParameters, String> {
     let mut builder = TlsParameters::builder(settings.host.clone());
     if !settings.ca_file.as_os_str().is_empty() {
         let pem = read_file("smtp.ca_file", &settings.ca_file)?;

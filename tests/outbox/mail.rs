@@ -98,6 +98,12 @@ impl MailServer {
         Some(Self { peer })
     }
 
+    /// One that speaks TLS from the first byte.
+    pub fn start_tls() -> Option<Self> {
+        let peer = Peer::start("smtp_server.py", &["tls"])?;
+        Some(Self { peer })
+    }
+
     pub fn up(&mut self) {
         self.peer.up();
     }

@@ -200,10 +200,17 @@ async fn with_100_queued_the_first_alert_is_with_the_mail_server_within_5_s() {
     let Some(server) = MailServer::start() else {
         return;
     };
-    for database in databases() {
+    // With the guard against storms, and without it: one message for each.
+    let guards = [AlertSettings::default().storm_messages, 1000];
+    let each = databases()
+        .into_iter()
+        .flat_map(|d| guards.map(|guard| (d.clone(), guard)));
+    for (database, guard) in each {
         let before = server.messages().len();
         let room = DestinationSettings::new("room", ChannelKind::Mail, "room@hospital.example");
-        let site = Site::telling(&database, &telling(vec![room])).await;
+        let mut settings = telling(vec![room]);
+        settings.storm_messages = guard;
+        let site = Site::telling(&database, &settings).await;
         let announcer = Announcer::new(site.alerts.clone(), &server.settings()).unwrap();
         let outbox = with_clock(&site, Arc::new(announcer), Arc::new(SystemClock)).await;
         let stop = CancellationToken::new();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use firstread::alerts::{Announcer, Secret, SmtpSettings};
+use firstread::alerts::{Announcer, Secret, Security, SmtpSettings};
 use firstread::clock::Clock;
 
 use crate::common::databases;
@@ -250,4 +250,36 @@ fn site_alerts(data: &std::path::Path) -> firstread::alerts::Alerts {
     let settings = firstread::alerts::AlertSettings::default();
     let policy = settings.policy(chrono_tz::UTC, 0);
     firstread::alerts::Alerts::new(&settings, policy, "", data).unwrap()
+}
+
+#[tokio::test]
+async fn tls_from_the_first_byte_is_spoken_to_whom_the_settings_trust() {
+    let Some(server) = MailServer::start_tls() else {
+        return;
+    };
+    let settings = SmtpSettings {
+        security: Security::Tls,
+        ..server.settings()
+    };
+    let untrusted = SmtpSettings {
+        ca_file: std::path::PathBuf::new(),
+        ..settings.clone()
+    };
+    let site = Site::on(&crate::common::Database::Sqlite).await;
+    for (settings, taken) in [(untrusted, 0), (settings.clone(), 1), (settings, 3)] {
+        let outbox = announcing(&site, &settings).await;
+        let before = server.messages().len();
+        for _ in before..taken.max(1) {
+            let now_ms = site.clock.now_ms();
+            assert!(site.store.send_test("room", now_ms).await.unwrap());
+        }
+        site.clock.advance_ms(10_000);
+        while outbox.deliver_next("room").await.unwrap() {}
+        let health = site.store.destinations().await.unwrap();
+        let room = health.iter().find(|d| d.name == "room").unwrap();
+        let error = room.last_error.clone().unwrap_or_default();
+        assert!(taken > 0 || error.contains("ertificate"), "{error}");
+        assert!(server.messages().len() >= taken, "{error}");
+        assert_eq!(room.failures == 0, taken > 0, "{error}");
+    }
 }

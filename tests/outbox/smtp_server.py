@@ -1,6 +1,6 @@
 """A mail server for tests: STARTTLS and authentication are required, answers are as a file says.
 
-Usage: smtp_server.py FOLDER PORT
+Usage: smtp_server.py FOLDER PORT [tls]     with "tls" it speaks TLS from the first byte
 FOLDER holds cert.pem and key.pem. Each message taken is a line of JSON in FOLDER/messages.jsonl.
 FOLDER/answer, read at each message, may hold an SMTP answer that refuses it ("451 later",
 "550 unknown"), for some address only ("550 unknown, room@"), or "hang": take it, then say nothing.
@@ -56,17 +56,22 @@ async def main():
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(FOLDER / "cert.pem", FOLDER / "key.pem")
 
+    wrapped = "tls" in sys.argv
+
     def session():
         return SMTP(
             Keeper(),
             hostname="localhost",
-            tls_context=context,
-            require_starttls=True,
+            tls_context=None if wrapped else context,
+            require_starttls=not wrapped,
             auth_required=True,
+            auth_require_tls=not wrapped,
             authenticator=check_password,
         )
 
-    server = await asyncio.get_running_loop().create_server(session, "127.0.0.1", int(sys.argv[2]))
+    server = await asyncio.get_running_loop().create_server(
+        session, "127.0.0.1", int(sys.argv[2]), ssl=context if wrapped else None
+    )
     print("ready", flush=True)
     await server.serve_forever()
 
