@@ -19,6 +19,7 @@ pub mod followup;
 pub mod hl7;
 pub mod intake;
 pub mod jobs;
+pub mod made;
 pub mod norms;
 pub mod outbox;
 pub mod priors;

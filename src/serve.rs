@@ -21,11 +21,11 @@ use crate::dicom::decode::DecodeLimits;
 use crate::dicom::receive;
 use crate::fhir::FhirCourier;
 use crate::hl7::courier::Hl7Courier;
-use crate::hl7::{self, Receiver};
+use crate::hl7::{self, Hl7Destination, Receiver};
 use crate::intake::{Intake, IntakeParts};
 use crate::jobs::Worker;
 use crate::norms::Norms;
-use crate::outbox::{Outbox, Routes};
+use crate::outbox::{Outbox, Routes, Shared};
 use crate::priors::Priors;
 use crate::report::Reporter;
 use crate::results::{ObjectCourier, Results};
@@ -34,9 +34,9 @@ use crate::store::jobs::{FOLLOW_UP, RESULTS, SCREEN, VOLUMETRY};
 use crate::store::ranks::Ranker;
 use crate::store::ris::ResultDestination;
 use crate::store::{Files, Store};
-use crate::web::{self, Health, Subscribing, WebState};
+use crate::web::{self, Desk, Health, Subscribing, WebState};
 use crate::worklist::NewsDesk;
-use guests::Guests;
+use guests::{Comers, Guests};
 
 /// The norm table, in the binary.
 pub const NORM_TABLE: &str = include_str!("../norms/norms_synthseg_v0.json");
@@ -175,6 +175,8 @@ impl Server {
         let reporter = Arc::new(reporter(&config, &analyst));
         let results = results(&config, &store, &files, &clock, &reporter);
         let (vault, roll_call) = (open_vault(&config)?, Arc::new(Notify::new()));
+        let hl7_made = Arc::new(Shared::default());
+        guests::check(&store, &config.alerts.counts_on()).await?;
         let subscribing = Subscribing {
             settings: config.fhir.clone(),
             vault: vault.clone(),
@@ -191,8 +193,10 @@ impl Server {
         )
         .reporting(reporter.clone())
         .sending_to(objects_to(&config))
-        .subscribed_by(subscribing, roll_call.clone());
-        self.start_outbox(&config, &clock, &alerts, &health, (&vault, &roll_call))?;
+        .subscribed_by(subscribing, roll_call.clone())
+        .at_desk(desk(&config, &hl7_made));
+        let comers = (&vault, &roll_call, &hl7_made);
+        self.start_outbox(&config, &clock, &alerts, &health, comers)?;
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
             web::serve(doors.http, state, stop)
@@ -369,7 +373,7 @@ impl Server {
         clock: &SharedClock,
         alerts: &Arc<Alerts>,
         health: &Health,
-        (vault, roll_call): (&Arc<Vault>, &Arc<Notify>),
+        (vault, roll_call, hl7_made): Comers<'_>,
     ) -> Result<(), String> {
         let mut routes = Routes::default();
         let objects = ObjectCourier {
@@ -383,17 +387,16 @@ impl Server {
         for destination in &config.hl7.destinations {
             destination.connector()?;
         }
-        let ris = Hl7Courier {
+        let ris = Arc::new(Hl7Courier {
             store: self.store.clone(),
             settings: config.hl7.clone(),
-        };
+            made: hl7_made.clone(),
+        });
         let names = config.hl7.destinations.iter().map(|d| d.name.clone());
-        routes.add(names.collect(), Arc::new(ris));
-        if !alerts.destinations.is_empty() {
-            let names = alerts.destinations.iter().map(|d| d.name.clone()).collect();
-            let announcer = self.start_alerts(config, clock, alerts, health)?;
-            routes.add(names, announcer);
-        }
+        routes.add(names.collect(), ris);
+        let names = alerts.destinations.iter().map(|d| d.name.clone()).collect();
+        let announcer = self.start_alerts(config, clock, alerts, health)?;
+        routes.add(names, announcer.clone());
         let vault = vault.clone();
         let subscribers = FhirCourier::new(self.store.clone(), config.fhir.clone(), vault)?;
         routes.add(Vec::new(), Arc::new(subscribers));
@@ -402,6 +405,11 @@ impl Server {
             store: self.store.clone(),
             clock: clock.clone(),
             roll_call: roll_call.clone(),
+            data: config.listen.data.clone(),
+            fixed: results_to(config),
+            announcer,
+            hl7_made: hl7_made.clone(),
+            seen: -1,
             names,
         };
         let stop = self.stop.clone();
@@ -457,6 +465,16 @@ impl Server {
     }
 }
 
+/// What the page of destinations knows of the settings file.
+fn desk(config: &Config, hl7_made: &Arc<Shared<Hl7Destination>>) -> Desk {
+    Desk {
+        hl7: config.hl7.clone(),
+        hl7_made: hl7_made.clone(),
+        needed: config.alerts.counts_on(),
+        mails: !config.smtp.host.is_empty(),
+    }
+}
+
 fn open_vault(config: &Config) -> Result<Arc<Vault>, String> {
     let vault = Vault::open(&config.listen.data);
     vault
@@ -466,16 +484,16 @@ fn open_vault(config: &Config) -> Result<Arc<Vault>, String> {
 
 /// Tells the database who gets results.
 async fn know_ris(store: &Store, config: &Config) -> Result<(), String> {
-    let all = config.hl7.destinations.iter().map(|d| ResultDestination {
-        name: d.name.clone(),
-        mapping: d.mapping.as_str().to_owned(),
-        only_moving_up: d.tells_only_moving_up(),
-        reached: format!("HL7 ({}) to {}", d.mapping.as_str(), d.address),
-    });
     store
-        .know_result_destinations(&all.collect::<Vec<_>>())
+        .know_result_destinations(&results_to(config))
         .await
         .map_err(database)
+}
+
+/// Who gets results, as the settings file says.
+fn results_to(config: &Config) -> Vec<ResultDestination> {
+    let all = config.hl7.destinations.iter();
+    all.map(guests::gets_results).collect()
 }
 
 fn analyst(

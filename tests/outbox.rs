@@ -14,6 +14,8 @@ mod alerting;
 mod claims;
 #[path = "outbox/docs.rs"]
 mod docs;
+#[path = "outbox/made.rs"]
+mod made;
 #[path = "outbox/mail.rs"]
 mod mail;
 #[path = "outbox/oncall.rs"]

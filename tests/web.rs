@@ -10,6 +10,8 @@ mod api;
 mod compared;
 #[path = "web/deliveries.rs"]
 mod deliveries;
+#[path = "web/destinations.rs"]
+mod destinations;
 #[path = "web/fhir.rs"]
 mod fhir;
 #[path = "web/follow_up.rs"]

@@ -30,7 +30,7 @@ use tracing::{error, info, warn};
 
 use crate::clock::{SharedClock, UnixMillis};
 use crate::outbox::machine::{Outcome, StormLimits};
-use crate::outbox::{Attempt, Courier};
+use crate::outbox::{Attempt, Courier, Shared};
 use crate::store::outbox::{ALARM, Batch};
 use crate::store::{Store, StoreError};
 use links::Links;
@@ -62,8 +62,8 @@ pub struct Alerts {
     pub storm: StormLimits,
     /// Who is told when an alert reached nobody.
     pub alarm_to: Vec<String>,
-    /// Who is told when an alert needs nobody any more.
-    pub told_of_answers: Vec<String>,
+    /// Those that were made on the page.
+    pub made: Shared<DestinationSettings>,
     /// Makes and checks links.
     pub links: Links,
     /// How long a link acknowledges.
@@ -89,18 +89,23 @@ impl Alerts {
             destinations: settings.destinations.clone(),
             storm: settings.storm(),
             alarm_to: settings.alarm_to.clone(),
-            told_of_answers: settings
-                .destinations
-                .iter()
-                .filter(|d| d.channel == ChannelKind::Webhook)
-                .filter(|d| Webhook::is_told_of_answers(d.preset))
-                .map(|d| d.name.clone())
-                .collect(),
+            made: Shared::default(),
             links,
             link_valid_ms: i64::from(settings.link_valid_hours) * 3_600_000,
             base_url: settings.base_url.trim_end_matches('/').to_owned(),
             site: site.to_owned(),
         })
+    }
+
+    /// Who is told when an alert needs nobody any more.
+    #[must_use]
+    pub fn told_of_answers(&self) -> Vec<String> {
+        let made = self.made.get();
+        let all = self.destinations.iter().chain(made.iter());
+        all.filter(|d| d.channel == ChannelKind::Webhook)
+            .filter(|d| Webhook::is_told_of_answers(d.preset))
+            .map(|d| d.name.clone())
+            .collect()
     }
 
     fn notice(&self, batch: &Batch, now_ms: UnixMillis) -> Notice {
@@ -121,7 +126,10 @@ impl Alerts {
 /// Words a due delivery and hands it to its channel.
 pub struct Announcer {
     alerts: Arc<Alerts>,
+    server: Option<Arc<SmtpChannel>>,
     channels: HashMap<String, Channel>,
+    /// Of destinations that were made on the page; or why one does not work.
+    made: Shared<(String, Result<Arc<Channel>, String>)>,
 }
 
 /// One who is told, with what telling needs.
@@ -142,25 +150,60 @@ impl Announcer {
         let server = server.transpose()?.map(Arc::new);
         let mut channels = HashMap::new();
         for settings in &alerts.destinations {
-            let to = settings.to.clone();
-            let channel = match (settings.channel, &server) {
-                (ChannelKind::Mail, Some(server)) => Channel::Mail(server.clone(), to),
-                (ChannelKind::Pager, Some(server)) => Channel::Pager(server.clone(), to),
-                (ChannelKind::Mail | ChannelKind::Pager, None) => continue,
-                (ChannelKind::Snpp, _) => Channel::Snpp(SnppChannel::new(settings)?),
-                (ChannelKind::Webhook, _) => Channel::Webhook(Box::new(Webhook::new(settings)?)),
-            };
-            channels.insert(settings.name.clone(), channel);
+            if settings.channel.is_mail() && server.is_none() {
+                continue;
+            }
+            channels.insert(settings.name.clone(), channel(settings, server.as_ref())?);
         }
-        Ok(Self { alerts, channels })
+        Ok(Self {
+            alerts,
+            server,
+            channels,
+            made: Shared::default(),
+        })
     }
+
+    /// Serves these from now on, beside those of the settings.
+    pub fn take_made(&self, all: Vec<DestinationSettings>) {
+        let channels = all.iter().map(|settings| {
+            let made = channel(settings, self.server.as_ref());
+            (settings.name.clone(), made.map(Arc::new))
+        });
+        self.made.set(channels.collect());
+        self.alerts.made.set(all);
+    }
+}
+
+fn channel(
+    settings: &DestinationSettings,
+    server: Option<&Arc<SmtpChannel>>,
+) -> Result<Channel, String> {
+    let to = settings.to.clone();
+    Ok(match (settings.channel, server) {
+        (ChannelKind::Mail, Some(server)) => Channel::Mail(server.clone(), to),
+        (ChannelKind::Pager, Some(server)) => Channel::Pager(server.clone(), to),
+        (ChannelKind::Mail | ChannelKind::Pager, None) => {
+            return Err("there is no mail server: set [smtp]".into());
+        }
+        (ChannelKind::Snpp, _) => Channel::Snpp(SnppChannel::new(settings)?),
+        (ChannelKind::Webhook, _) => Channel::Webhook(Box::new(Webhook::new(settings)?)),
+    })
 }
 
 #[async_trait]
 impl Courier for Announcer {
+    fn serves(&self, destination: &str) -> bool {
+        self.made.get().iter().any(|(name, _)| name == destination)
+    }
+
     async fn deliver(&self, destination: &str, batch: &Batch, now_ms: UnixMillis) -> Attempt {
-        let Some(channel) = self.channels.get(destination) else {
-            return Outcome::Later("is not in the settings any more".into()).into();
+        let made = self.made.get();
+        let made = made.iter().find(|(name, _)| name == destination);
+        let channel = match (self.channels.get(destination), made) {
+            (Some(channel), _) => channel,
+            (None, Some((_, Ok(channel)))) => channel,
+            (None, Some((_, Err(why)))) => return Outcome::Later(why.clone()).into(),
+            (None, None) => return Outcome::Later("is not in the settings any more".into()).into(),
         };
         let notice = self.alerts.notice(batch, now_ms);
         let key = &batch.dedup_key;
@@ -189,7 +232,10 @@ impl Announcer {
     pub async fn ask_pagers(&self, store: &Store, now_ms: UnixMillis) -> Result<u64, StoreError> {
         let mut answered = 0;
         for asked in store.unanswered_pages(now_ms - REPLY_AWAITED_MS).await? {
-            let Some(Channel::Snpp(pager)) = self.channels.get(&asked.destination) else {
+            let made = self.made.get();
+            let made = made.iter().find(|(name, _)| *name == asked.destination);
+            let made = made.and_then(|(_, channel)| channel.as_deref().ok());
+            let Some(Channel::Snpp(pager)) = self.channels.get(&asked.destination).or(made) else {
                 continue;
             };
             let asking = tokio::time::timeout(REPLY_TIMEOUT, pager.reply(&asked.receipt));
@@ -242,11 +288,7 @@ pub async fn listen_to_pagers(
     clock: SharedClock,
     stop: CancellationToken,
 ) {
-    let any = announcer
-        .channels
-        .values()
-        .any(|c| matches!(c, Channel::Snpp(_)));
-    while any && !stop.is_cancelled() {
+    while !stop.is_cancelled() {
         if let Err(e) = announcer.ask_pagers(&store, clock.now_ms()).await {
             error!(error = %e, "could not look for pages without an answer");
         }
@@ -275,7 +317,8 @@ pub async fn escalate(
             Err(e) => error!(error = %e, "could not look for alerts to escalate"),
         }
         if ticks.is_multiple_of(RESCUE_TICKS) {
-            let answered = store.take_back(&alerts.told_of_answers, clock.now_ms());
+            let told = alerts.told_of_answers();
+            let answered = store.take_back(&told, clock.now_ms());
             if let Err(e) = answered.await {
                 error!(error = %e, "could not look for alerts that need nobody any more");
             }

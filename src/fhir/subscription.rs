@@ -132,6 +132,12 @@ impl Subscription {
         format!("fhir:{}", self.id)
     }
 
+    /// The host that is notified, for people: the rest of the address may be a secret.
+    #[must_use]
+    pub fn host(&self) -> String {
+        Endpoint::parse(&self.endpoint).map_or_else(|_| "nowhere".into(), |e| e.host().to_owned())
+    }
+
     /// The key in the name of a destination.
     #[must_use]
     pub fn of_destination(name: &str) -> Option<i64> {

@@ -1,5 +1,6 @@
 //! Delivers results over MLLP: one connection an attempt, so that a late answer can meet no other message.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,7 +17,7 @@ use super::outbound::{self, Envelope};
 use super::settings::{Hl7Destination, Hl7Settings};
 use crate::clock::{UnixMillis, hl7_time};
 use crate::outbox::machine::Outcome;
-use crate::outbox::{Attempt, Courier};
+use crate::outbox::{Attempt, Courier, Shared};
 use crate::store::Store;
 use crate::store::outbox::{Batch, TEST};
 use crate::store::ris::ResultFacts;
@@ -32,12 +33,19 @@ pub struct Hl7Courier {
     pub store: Store,
     /// Settings.
     pub settings: Hl7Settings,
+    /// Destinations that were made on the page.
+    pub made: Arc<Shared<Hl7Destination>>,
 }
 
 #[async_trait]
 impl Courier for Hl7Courier {
+    fn serves(&self, destination: &str) -> bool {
+        self.made.get().iter().any(|d| d.name == destination)
+    }
+
     async fn deliver(&self, destination: &str, batch: &Batch, now_ms: UnixMillis) -> Attempt {
-        let mut known = self.settings.destinations.iter();
+        let made = self.made.get();
+        let mut known = self.settings.destinations.iter().chain(made.iter());
         let Some(destination) = known.find(|d| d.name == destination) else {
             return Outcome::Later("is not in the settings any more".into()).into();
         };

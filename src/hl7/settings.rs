@@ -126,6 +126,13 @@ impl Hl7Destination {
         }
     }
 
+    /// For people: where it is.
+    #[must_use]
+    pub fn reached(&self) -> String {
+        let tls = if self.tls { " by TLS" } else { "" };
+        format!("HL7 ({}) to {}{tls}", self.mapping.as_str(), self.address)
+    }
+
     /// Whether it hears of a study only when that moves up.
     #[must_use]
     pub fn tells_only_moving_up(&self) -> bool {
@@ -165,6 +172,15 @@ impl Hl7Destination {
                 "hl7.destinations has the name {name:?}, must be 1 to {NAME_CHARS_MAX} letters, digits, - _ ."
             ));
         }
+        self.check_fields()
+    }
+
+    /// Checks all but the name.
+    ///
+    /// # Errors
+    /// Names what is wrong and what it may be.
+    pub fn check_fields(&self) -> Result<(), String> {
+        let name = &self.name;
         let port = self.address.rsplit_once(':');
         if !port.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()) {
             return Err(format!(

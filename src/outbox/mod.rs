@@ -8,9 +8,11 @@ pub mod http;
 pub mod machine;
 mod routes;
 mod settings;
+mod shared;
 
 pub use routes::Routes;
 pub use settings::OutboxSettings;
+pub use shared::Shared;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -113,6 +115,9 @@ impl Outbox {
         while !stop.is_cancelled() {
             let mut named = coming.borrow_and_update().clone();
             named.retain(|name| !self.destinations.contains(name));
+            if let Err(e) = self.store.know_destinations(&named).await {
+                error!(error = %e, "could not keep who came");
+            }
             guests.retain(|name, token| {
                 let stays = named.contains(name);
                 if !stays {

@@ -16,6 +16,7 @@ pub mod filters;
 pub mod follow_up;
 pub mod intake;
 pub mod jobs;
+pub mod made;
 pub mod measurements;
 pub mod messages;
 #[path = "../../migrations/mod.rs"]

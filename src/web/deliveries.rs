@@ -16,10 +16,12 @@ use super::gate::{Visitor, check_csrf};
 use super::view::Frame;
 use super::words;
 use crate::alerts::links::short_code;
+use crate::fhir::subscription::Subscription;
 use crate::outbox::machine::Order;
 use crate::store::accounts::Role;
 use crate::store::deliveries::{DeliveryRow, DestinationHealth};
 use crate::store::outbox::{ALARM, RESOLVED};
+use crate::store::subscriptions::NOTICE;
 
 /// Deliveries shown in each table.
 const SHOWN: u64 = 200;
@@ -69,6 +71,7 @@ pub(super) async fn page(
     visitor: web::ReqData<Visitor>,
 ) -> Result<HttpResponse, PageError> {
     let destinations = state.store.destinations().await?;
+    let subscriptions = state.store.subscriptions(None).await?;
     let open = state.store.open_deliveries(SHOWN).await?;
     let settled = state.store.settled_deliveries(SHOWN).await?;
     let rows = |rows: Vec<DeliveryRow>| rows.into_iter().map(|r| delivery(r, &state)).collect();
@@ -79,17 +82,24 @@ pub(super) async fn page(
         on: !destinations.is_empty(),
         destinations: destinations
             .into_iter()
-            .map(|d| destination(d, &state))
+            .map(|d| destination(d, &subscriptions, &state))
             .collect(),
         open: rows(open),
         settled: rows(settled),
     })
 }
 
-fn destination(d: DestinationHealth, state: &WebState) -> Destination {
+fn destination(
+    d: DestinationHealth,
+    subscriptions: &[Subscription],
+    state: &WebState,
+) -> Destination {
     let (now_ms, zone) = (state.clock.now_ms(), state.settings.time_zone);
     let at = |ms| words::clock_time(ms, now_ms, zone);
-    let settings = state.alerts.destinations.iter().find(|s| s.name == d.name);
+    let made = state.alerts.made.get();
+    let mut all = state.alerts.destinations.iter().chain(made.iter());
+    let settings = all.find(|s| s.name == d.name);
+    let subscription = subscriptions.iter().find(|s| s.destination() == d.name);
     let objects_to = state.objects_to.get(&d.name);
     let fails = d.fails();
     let last = d.delivered_at.map(at);
@@ -105,6 +115,7 @@ fn destination(d: DestinationHealth, state: &WebState) -> Destination {
     let reached = settings
         .map(|s| format!("{} to {}", s.channel.as_str(), s.to))
         .or_else(|| objects_to.map(|to| format!("DICOM to {to}")))
+        .or_else(|| subscription.map(|s| format!("FHIR to {}: {}", s.host(), s.criteria)))
         .or(d.reached);
     Destination {
         known: reached.is_some(),
@@ -131,6 +142,7 @@ pub(super) fn delivery(row: DeliveryRow, state: &WebState) -> Delivery {
         }
         (None, Some(uid), _) => match row.object_kind.as_deref() {
             Some(object) => format!("{}, {}", words::object(object), short_code(uid)),
+            None if row.kind == NOTICE => format!("FHIR notification, {}", short_code(uid)),
             None => format!("Result, {}", short_code(uid)),
         },
         _ => "Test message".to_owned(),

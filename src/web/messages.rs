@@ -13,6 +13,7 @@ use super::deliveries::{Delivery, delivery};
 use super::gate::{Visitor, check_csrf};
 use super::view::Frame;
 use super::words;
+use crate::store::messages::MessageView;
 use crate::store::outbox::{ALARM, ALERT, RESOLVED, TEST};
 
 /// What stands for what is covered.
@@ -32,10 +33,21 @@ struct MessagePage {
     views: Vec<View>,
 }
 
-struct View {
-    at: String,
-    who: String,
-    uncovered: bool,
+/// Someone looked.
+pub(super) struct View {
+    pub at: String,
+    pub who: String,
+    pub uncovered: bool,
+}
+
+impl View {
+    pub fn new(view: MessageView, at: impl Fn(i64) -> String) -> Self {
+        Self {
+            at: at(view.at),
+            who: view.who,
+            uncovered: view.uncovered,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -89,19 +101,12 @@ async fn show(
         message: message.map(|m| m.replace("\r\n", "\n").replace('\r', "\n")),
         said_at,
         covered,
-        views: views
-            .into_iter()
-            .map(|v| View {
-                at: at(v.at),
-                who: v.who,
-                uncovered: v.uncovered,
-            })
-            .collect(),
+        views: views.into_iter().map(|v| View::new(v, at)).collect(),
     })
 }
 
 /// A message without what may identify the patient; `None` where nothing in it can.
-fn cover(kind: &str, message: &str) -> Option<String> {
+pub(super) fn cover(kind: &str, message: &str) -> Option<String> {
     if [ALERT, ALARM, RESOLVED, TEST].contains(&kind) {
         return None;
     }

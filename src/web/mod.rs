@@ -10,6 +10,7 @@ mod api;
 mod assets;
 mod budget;
 mod deliveries;
+mod destinations;
 mod fhir;
 mod filters;
 mod follow_up;
@@ -20,6 +21,7 @@ mod live;
 mod login;
 mod measured;
 mod messages;
+mod preview;
 mod probes;
 mod quality;
 mod ranking;
@@ -49,6 +51,7 @@ use actix_web::{App, HttpServer, middleware, web};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+pub use destinations::Desk;
 pub use health::Health;
 pub use routes::{Access, Rule, rules};
 pub use settings::WebSettings;
@@ -98,6 +101,8 @@ pub struct WebState {
     pub objects_to: Arc<BTreeMap<String, String>>,
     /// Who may subscribe to what, and what keeps their secrets; none where nobody may.
     pub subscribing: Option<Arc<Subscribing>>,
+    /// What is known of destinations beside the alerts'.
+    pub desk: Arc<Desk>,
     /// Told when a destination came or went.
     pub roll_call: Arc<Notify>,
     throttle: Arc<Throttle>,
@@ -146,6 +151,7 @@ impl WebState {
             reporter: None,
             objects_to: Arc::default(),
             subscribing: None,
+            desk: Arc::default(),
             roll_call: Arc::default(),
         }
     }
@@ -177,6 +183,13 @@ impl WebState {
     pub fn subscribed_by(mut self, subscribing: Subscribing, roll_call: Arc<Notify>) -> Self {
         self.subscribing = Some(Arc::new(subscribing));
         self.roll_call = roll_call;
+        self
+    }
+
+    /// Destinations are made with what is known here.
+    #[must_use]
+    pub fn at_desk(mut self, desk: Desk) -> Self {
+        self.desk = Arc::new(desk);
         self
     }
 

@@ -4,9 +4,9 @@ use actix_web::http::Method;
 use actix_web::{Route, web};
 
 use super::{
-    acknowledge, api, assets, budget, deliveries, fhir, filters, intake, live, login, messages,
-    probes, quality, ranking, reading, reading_api, report, shown, simulate, study, subscriptions,
-    worklist,
+    acknowledge, api, assets, budget, deliveries, destinations, fhir, filters, intake, live, login,
+    messages, preview, probes, quality, ranking, reading, reading_api, report, shown, simulate,
+    study, subscriptions, worklist,
 };
 use crate::store::accounts::Role;
 
@@ -156,6 +156,21 @@ static RULES: &[Rule] = &[
     }),
     post("/deliveries/{id}", Access::Page(ADMIN), || {
         web::post().to(deliveries::steer)
+    }),
+    get("/destinations", Access::Page(DELIVERIES), || {
+        web::get().to(destinations::page)
+    }),
+    get("/destinations/{name}/form", Access::Page(ADMIN), || {
+        web::get().to(destinations::form)
+    }),
+    post("/destinations/{name}/form", Access::Page(ADMIN), || {
+        web::post().to(destinations::keep)
+    }),
+    get("/destinations/{name}/preview", Access::Page(ADMIN), || {
+        web::get().to(preview::page)
+    }),
+    post("/destinations/{name}/preview", Access::Page(ADMIN), || {
+        web::post().to(preview::uncover)
     }),
     post("/destinations/{name}", Access::Page(ADMIN), || {
         web::post().to(deliveries::destination_action)

@@ -74,7 +74,14 @@ pub async fn sending_to(
     site.store.know_destinations(&names).await.unwrap();
     let mut routes = Routes::default();
     let store = site.store.clone();
-    routes.add(names.clone(), Arc::new(Hl7Courier { store, settings }));
+    routes.add(
+        names.clone(),
+        Arc::new(Hl7Courier {
+            store,
+            settings,
+            made: Arc::default(),
+        }),
+    );
     let outbox = Outbox {
         store: site.store.clone(),
         clock: site.clock.clone(),

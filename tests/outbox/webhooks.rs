@@ -203,7 +203,7 @@ async fn a_receiver_that_pages_by_itself_hears_when_a_reader_has_the_study() {
             let send = async || while outbox.deliver_next("hook").await.unwrap() {};
             let take_back = async || {
                 let now_ms = site.clock.now_ms();
-                let to = &site.alerts.told_of_answers;
+                let to = &site.alerts.told_of_answers();
                 site.store.take_back(to, now_ms).await.unwrap()
             };
             let (read, claimed) = (site.study(1, 12, 5.0).await, site.study(2, 12, 5.0).await);

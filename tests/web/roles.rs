@@ -78,6 +78,11 @@ const EXPECTED: &[(&str, &str, &str)] = &[
     ("GET", "/deliveries/{id}", "page: admin auditor"),
     ("POST", "/deliveries/{id}/message", "page: admin auditor"),
     ("POST", "/deliveries/{id}", "page: admin"),
+    ("GET", "/destinations", "page: admin auditor"),
+    ("GET", "/destinations/{name}/form", "page: admin"),
+    ("POST", "/destinations/{name}/form", "page: admin"),
+    ("GET", "/destinations/{name}/preview", "page: admin"),
+    ("POST", "/destinations/{name}/preview", "page: admin"),
     ("POST", "/destinations/{name}", "page: admin"),
     ("GET", "/a/{token}", "public"),
     ("POST", "/a/{token}", "public"),
@@ -184,6 +189,8 @@ fn request(site: &Site, client: &Client, rule: &Rule, n: u32, csrf: &str) -> Req
             "/fhir/{type}/{id}",
             &format!("/fhir/ServiceRequest/{}", uid(n)),
         )
+        .replace("{name}/form", "new/form")
+        .replace("{name}/preview", "ris/preview")
         .replace("{type}", "ImagingStudy")
         .replace("{study_uid}", &uid(n))
         .replace("{series_uid}", &format!("{}.1", uid(n)))
@@ -258,7 +265,9 @@ async fn nobody_passes_without_the_role() {
                             "/settings" | "/audit/{study_uid}" => {
                                 by_cookie == StatusCode::UNPROCESSABLE_ENTITY
                             }
-                            "/worklist/filters/{id}" => by_cookie == StatusCode::NOT_FOUND,
+                            "/worklist/filters/{id}" | "/destinations/{name}/form" => {
+                                by_cookie == StatusCode::NOT_FOUND
+                            }
                             _ => by_cookie == StatusCode::BAD_REQUEST,
                         };
                     assert!(

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use firstread::alerts::{AlertSettings, Alerts, ChannelKind, DestinationSettings, StepSettings};
 use firstread::clock::{Clock, ManualClock};
 use firstread::fhir::FhirSettings;
+use firstread::hl7::{Hl7Destination, Hl7Settings};
 use firstread::norms::Norms;
 use firstread::report::{ReportSettings, Reporter};
 use firstread::secrets::Vault;
@@ -17,7 +18,7 @@ use firstread::store::entity::{instance, quarantine, screening, series, study};
 use firstread::store::ranks::{Ranker, Standing};
 use firstread::store::search::Searched;
 use firstread::triage::{Band, Evidence, Finding, Ranking, Reason, Screening, TriageSettings};
-use firstread::web::{self, Health, Subscribing, WebSettings, WebState};
+use firstread::web::{self, Desk, Health, Subscribing, WebSettings, WebState};
 use firstread::worklist::NewsDesk;
 use reqwest::{Client, Response, StatusCode, redirect::Policy};
 use sea_orm::{
@@ -120,7 +121,15 @@ impl Site {
                 vault: Arc::new(Vault::open(data.path()).unwrap()),
             },
             Arc::default(),
-        );
+        )
+        .at_desk(Desk {
+            hl7: Hl7Settings {
+                destinations: vec![Hl7Destination::new("ris", "127.0.0.1:1")],
+                ..Hl7Settings::default()
+            },
+            mails: true,
+            ..Desk::default()
+        });
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();

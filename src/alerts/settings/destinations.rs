@@ -140,6 +140,14 @@ impl DestinationSettings {
 
     pub(super) fn check(&self) -> Result<(), String> {
         check_name("alerts.destinations", &self.name)?;
+        self.check_fields()
+    }
+
+    /// Checks all but the name.
+    ///
+    /// # Errors
+    /// Names what is wrong and what it may be.
+    pub fn check_fields(&self) -> Result<(), String> {
         let wrong = |what: String| Err(format!("alerts.destinations {:?} {what}", self.name));
         if !self.secret.0.is_empty() && !self.secret_file.as_os_str().is_empty() {
             return wrong("has secret and secret_file: use one".into());

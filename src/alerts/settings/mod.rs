@@ -15,6 +15,7 @@ pub use smtp::{Security, SmtpSettings};
 
 use super::policy::hours::{Hours, Weekdays};
 use super::policy::{Policy, Quiet, Rule, Step};
+use crate::made::PREFIX;
 use crate::outbox::machine::StormLimits;
 use crate::triage::Band;
 
@@ -146,7 +147,8 @@ impl AlertSettings {
         let begins = url.starts_with("https://") || url.starts_with("http://");
         let plain =
             url.is_ascii() && !url.contains(|c: char| c.is_whitespace() || "?#\"<>".contains(c));
-        match (url.is_empty(), self.destinations.is_empty()) {
+        let told = !self.destinations.is_empty() || !self.counts_on().is_empty();
+        match (url.is_empty(), !told) {
             (true, true) => Ok(()),
             (true, false) => Err("alerts.base_url is empty, but messages carry links: \
                  set it to the address of firstread in readers' browsers"
@@ -160,7 +162,25 @@ impl AlertSettings {
     }
 
     fn is_destination(&self, name: &str) -> bool {
-        self.destinations.iter().any(|d| d.name == name)
+        // those of the page are known when the database is
+        name.starts_with(PREFIX) || self.destinations.iter().any(|d| d.name == name)
+    }
+
+    /// Destinations of the page that this counts on.
+    #[must_use]
+    pub fn counts_on(&self) -> Vec<String> {
+        let rules = self.rules.iter().flat_map(|r| &r.steps);
+        let steps = self.steps.iter().chain(rules).flat_map(|s| &s.to);
+        let people = self.schedules.iter().flat_map(ScheduleSettings::people);
+        let quiet = self.destinations.iter().map(|d| &d.quiet_instead);
+        let all = steps.chain(people).chain(quiet).chain(&self.alarm_to);
+        let mut names: Vec<String> = all
+            .filter(|name| name.starts_with(PREFIX))
+            .cloned()
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        names
     }
 
     fn check_names(&self) -> Result<(), String> {
