@@ -546,12 +546,13 @@ fn results(
 }
 
 fn reporter(config: &Config, analyst: &Analyst) -> Reporter {
-    let engine = &analyst.engine;
+    let offsets = |engine: &Engine| engine.norms.clone().map(|n| (engine.card.label(), n));
     Reporter {
         settings: config.report.clone(),
         norms: analyst.norms.clone(),
         time_zone: config.web.time_zone,
-        screening: engine.norms.clone().map(|n| (engine.card.label(), n)),
+        screening: offsets(&analyst.engine),
+        measuring: analyst.measuring.as_deref().ok().and_then(offsets),
     }
 }
 

@@ -4,6 +4,8 @@
 
 mod common;
 
+#[path = "results/measured.rs"]
+mod measured;
 #[path = "results/objects.rs"]
 mod objects;
 #[path = "results/pacs.rs"]

@@ -81,6 +81,7 @@ pub fn find(
             volume_mm3: whole(there()),
         }
     };
+    let of_side = |side: &str| whole(found.iter().filter(|l| l.side.as_deref() == Some(side)));
     let percent_icv = if intracranial_mm3 > 0.0 {
         100.0 * volume_mm3 / intracranial_mm3
     } else {
@@ -89,6 +90,8 @@ pub fn find(
     let lesions = Lesions {
         count: found.len(),
         volume_mm3,
+        left_mm3: of_side("left"),
+        right_mm3: of_side("right"),
         percent_icv,
         regions: Region::ALL.map(of_region).to_vec(),
         lesions: {
@@ -280,6 +283,9 @@ mod tests {
         assert_eq!(lesions.count, 1);
         assert_eq!(lesions.lesions[0].region, region);
         assert_eq!(lesions.lesions[0].side.as_deref(), side);
+        let left = if side == Some("left") { 27.0 } else { 0.0 };
+        let right = if side == Some("right") { 27.0 } else { 0.0 };
+        assert_eq!([lesions.left_mm3, lesions.right_mm3], [left, right]);
         assert!((lesions.volume_mm3 - 27.0).abs() < 1e-9);
     }
 

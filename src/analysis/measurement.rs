@@ -90,6 +90,12 @@ pub struct Lesions {
     pub count: usize,
     /// mm3, all together.
     pub volume_mm3: f64,
+    /// Of that, on each side, mm3; what lies in the middle is on neither.
+    #[serde(default)]
+    pub left_mm3: f64,
+    /// See `left_mm3`.
+    #[serde(default)]
+    pub right_mm3: f64,
     /// Percent of intracranial volume.
     pub percent_icv: f64,
     /// Each region, also those without any.

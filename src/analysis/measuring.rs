@@ -164,7 +164,15 @@ pub fn combine(main: &Look, flair: Option<&Look>, engine: &Engine, with: Referen
     if flair.is_some() {
         let code = i64::from(lesions::LESION_CODE);
         let name = name_of(code).unwrap_or_default();
-        all.push(comparing.detail(name, Some(code), map.lesions.volume_mm3, intracranial_mm3));
+        let found = &map.lesions;
+        for (side, label, mm3) in [
+            ("", Some(code), found.volume_mm3),
+            ("left ", None, found.left_mm3),
+            ("right ", None, found.right_mm3),
+        ] {
+            let structure = format!("{side}{name}");
+            all.push(comparing.detail(&structure, label, mm3, intracranial_mm3));
+        }
     }
     let mut indices = volumes::ratios(&all);
     indices.extend(volumes::evans_like(&segmented.codes, GRID));

@@ -6,10 +6,15 @@ use std::io;
 use std::path::Path;
 
 use super::lesions::LESION_CODE;
+use crate::volume::components::touching;
 use crate::volume::measuring_grid::GRID;
 
 /// Names of the pictures; each has a layer `NAME_overlay`.
 pub const OUTLINED: [&str; 3] = ["measured_axial", "measured_coronal", "measured_sagittal"];
+/// The same through the largest lesion, where there is one.
+pub const LESION_OUTLINED: [&str; 3] = ["lesion_axial", "lesion_coronal", "lesion_sagittal"];
+/// What the names of [`LESION_OUTLINED`] begin with.
+pub const LESION_VIEW: &str = "lesion_";
 
 /// Colours that stay apart on grey, also for colour-blind readers (Okabe and Ito's palette).
 const ORANGE: [u8; 3] = [230, 159, 0];
@@ -69,16 +74,21 @@ impl Plane {
     }
 }
 
-/// Draws the planes through the hippocampi (axial and coronal) and beside the middle (sagittal),
-/// or through the largest lesion, and gives the names drawn.
+/// Draws the planes through the ventricles (axial) and the hippocampi (coronal, and the left one
+/// sagittal), the same through the largest lesion where there is one, and gives the names drawn.
 ///
 /// # Errors
 /// When a file cannot be written.
 pub fn draw(folder: &Path, image: &[f32], codes: &[u8]) -> io::Result<Vec<String>> {
     std::fs::create_dir_all(folder)?;
-    let through = focus(codes);
+    let mut views = vec![(OUTLINED, focus(codes))];
+    views.extend(largest_lesion(codes).map(|through| (LESION_OUTLINED, through)));
+    let all = views.into_iter().flat_map(|(names, through)| {
+        let planes = names.into_iter().zip([2, 1, 0]);
+        planes.map(move |(name, axis)| (name, axis, through))
+    });
     let mut drawn = Vec::new();
-    for (name, axis) in OUTLINED.into_iter().zip([2, 1, 0]) {
+    for (name, axis, through) in all {
         let plane = Plane {
             axis,
             through: through[axis],
@@ -136,17 +146,40 @@ fn rim(codes: &[u8], plane: Plane, column: usize, row: usize) -> [u8; 4] {
     }
 }
 
+fn index_of(at: usize) -> [usize; 3] {
+    [
+        at / (GRID[1] * GRID[2]),
+        at / GRID[2] % GRID[1],
+        at % GRID[2],
+    ]
+}
+
+/// The voxel of the largest lesion that is nearest to its middle: planes through it show it, however
+/// it is bent.
+fn largest_lesion(codes: &[u8]) -> Option<[usize; 3]> {
+    let lesions = touching(GRID, |at| codes[at] == LESION_CODE);
+    let largest = lesions.into_iter().max_by_key(Vec::len)?;
+    let mut sum = [0_usize; 3];
+    for at in &largest {
+        for (s, i) in sum.iter_mut().zip(index_of(*at)) {
+            *s += i;
+        }
+    }
+    let middle = sum.map(|s| s / largest.len());
+    let away = |at: &usize| -> usize {
+        let index = index_of(*at);
+        let apart = index.iter().zip(middle).map(|(i, m)| i.abs_diff(m).pow(2));
+        apart.sum()
+    };
+    largest.into_iter().min_by_key(away).map(index_of)
+}
+
 /// Where the planes go: the middle of the hippocampi, one side's for the sagittal plane.
 fn focus(codes: &[u8]) -> [usize; 3] {
     let middle = |wanted: &[u8]| {
         let (mut sum, mut count) = ([0_usize; 3], 0_usize);
         for (at, _) in codes.iter().enumerate().filter(|(_, c)| wanted.contains(c)) {
-            let index = [
-                at / (GRID[1] * GRID[2]),
-                at / GRID[2] % GRID[1],
-                at % GRID[2],
-            ];
-            for (s, i) in sum.iter_mut().zip(index) {
+            for (s, i) in sum.iter_mut().zip(index_of(at)) {
                 *s += i;
             }
             count += 1;
@@ -206,5 +239,26 @@ mod tests {
         assert_eq!(coloured.len(), 36, "the rim of a square of 10 pixels");
         assert!(coloured.iter().all(|(column, _)| *column >= columns / 2));
         assert_eq!(focus(&codes)[0], 44);
+    }
+
+    #[test]
+    fn planes_go_through_the_largest_lesion() {
+        let mut codes = vec![2; GRID.iter().product()];
+        assert_eq!(largest_lesion(&codes), None);
+        let mut lesion = |index: [usize; 3]| {
+            codes[(index[0] * GRID[1] + index[1]) * GRID[2] + index[2]] = LESION_CODE;
+        };
+        lesion([10, 10, 10]);
+        // An arc, whose middle lies outside of it.
+        for x in 40..61 {
+            lesion([x, 90, 70]);
+        }
+        for y in 90..111 {
+            lesion([40, y, 70]);
+            lesion([60, y, 70]);
+        }
+        let [x, y, z] = largest_lesion(&codes).unwrap();
+        assert_eq!((x, z), (50, 70));
+        assert_eq!(y, 90, "on the arc");
     }
 }

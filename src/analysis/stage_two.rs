@@ -106,6 +106,7 @@ impl Analyst {
                 input,
                 not_done: outcome.as_ref().err().cloned(),
                 result: outcome.unwrap_or_default(),
+                created_at: 0,
             };
             self.store
                 .keep_measurement(study.id, &row, self.clock.now_ms())

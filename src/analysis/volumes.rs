@@ -68,6 +68,35 @@ pub fn compare(codes: &[i64], volumes_mm3: &[f64], with: &Comparing) -> Vec<Volu
         .collect()
 }
 
+/// What the comparison of a structure is corrected by, and the head size as the norms count it.
+/// `None` where the network's offset for the structure is not measured.
+#[must_use]
+pub fn correction(
+    structure: &str,
+    offsets: &NormOffsets,
+    scanner: Option<&ScannerCalibration>,
+    intracranial_mm3: f64,
+) -> Option<(Correction, f64)> {
+    let known = offsets.structures.get(structure)?;
+    // Head size enters corrected by its own offsets.
+    let size_offset = offsets
+        .structures
+        .get(INTRACRANIAL)
+        .map_or(0.0, |o| o.offset);
+    let shift = |name: &str| scanner.and_then(|s| s.structures.get(name));
+    let size_delta = shift(INTRACRANIAL).map_or(0.0, |s| s.delta);
+    let correction = Correction {
+        offset: known.offset,
+        delta: shift(structure).map_or(0.0, |s| s.delta),
+        local_scans: Some(shift(structure).map_or(0, |s| s.scans)),
+        sd_at_least: known.sd,
+    };
+    Some((
+        correction,
+        intracranial_mm3 / (size_offset + size_delta).exp(),
+    ))
+}
+
 impl Comparing<'_> {
     /// One volume, with z and percentile or why there are none.
     #[must_use]
@@ -78,24 +107,11 @@ impl Comparing<'_> {
         volume_mm3: f64,
         intracranial_mm3: f64,
     ) -> VolumeDetail {
-        let of = |name: &str| self.offsets.and_then(|o| o.structures.get(name)).copied();
-        let compared = of(structure)
+        let compared = self
+            .offsets
+            .and_then(|offsets| correction(structure, offsets, self.scanner, intracranial_mm3))
             .ok_or_else(|| self.no_offset.to_owned())
-            .and_then(|known| {
-                // Head size enters corrected by its own offsets.
-                let size_offset = of(INTRACRANIAL).map_or(0.0, |o| o.offset);
-                let size_delta = self
-                    .scanner
-                    .and_then(|s| s.structures.get(INTRACRANIAL))
-                    .map_or(0.0, |s| s.delta);
-                let tiv = intracranial_mm3 / (size_offset + size_delta).exp();
-                let scanner = self.scanner.and_then(|s| s.structures.get(structure));
-                let correction = Correction {
-                    offset: known.offset,
-                    delta: scanner.map_or(0.0, |s| s.delta),
-                    local_scans: Some(scanner.map_or(0, |s| s.scans)),
-                    sd_at_least: known.sd,
-                };
+            .and_then(|(correction, tiv)| {
                 let compared = self
                     .norms
                     .compare(

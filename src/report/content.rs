@@ -7,6 +7,7 @@ use super::facts::{Facts, Measured, Stage};
 use super::names::{COHORTS_DIFFER, ROWS, Row};
 use super::{Language, NORM_TABLE_NAME, Reporter, lines};
 use crate::analysis::OUTLINES;
+use crate::analysis::outlines::{LEGEND, LESION_OUTLINED, OUTLINED};
 
 /// Something and what it is called.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +56,15 @@ pub struct PictureRow {
     pub layers: &'static [&'static str],
 }
 
+impl PictureRow {
+    /// Whether its planes are those of the measuring grid, not of screening's.
+    #[must_use]
+    pub fn is_measured(&self) -> bool {
+        let mut names = self.planes.iter().map(|(name, _)| name.as_str());
+        names.any(|name| OUTLINED.contains(&name) || LESION_OUTLINED.contains(&name))
+    }
+}
+
 /// The whole report.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Content {
@@ -90,12 +100,16 @@ pub struct Content {
     pub curves_note: String,
     /// Lesions, or why nothing is said of them.
     pub lesions: Vec<String>,
+    /// Ratios of volumes and of widths.
+    pub ratios: Vec<Field>,
+    /// Structures whose sides differ, or that none does.
+    pub sides: Vec<String>,
     /// How far the numbers can be trusted.
     pub quality: Vec<String>,
     /// Software, networks, norms, settings.
     pub versions: Vec<Field>,
-    /// Headings: ranking, pictures, curves, lesions, quality, versions.
-    pub headings: [&'static str; 6],
+    /// Headings: ranking, pictures, curves, lesions, quality, versions, ratios and sides.
+    pub headings: [&'static str; 7],
 }
 
 /// Says the facts.
@@ -128,6 +142,8 @@ pub(super) fn content(facts: &Facts, reporter: &Reporter, language: Language) ->
         curves_note: lines::curves_note(measured, curves.is_empty(), language),
         curves,
         lesions: lines::lesions(facts, language),
+        ratios: measured.map_or_else(Vec::new, |m| lines::ratios(m, language)),
+        sides: measured.map_or_else(Vec::new, |m| lines::sides(m, language)),
         quality: lines::quality(facts, language),
         versions: versions(facts, reporter, language),
         headings: language.say(
@@ -138,6 +154,7 @@ pub(super) fn content(facts: &Facts, reporter: &Reporter, language: Language) ->
                 "Lesions",
                 "Quality",
                 "Made with",
+                "Ratios and sides",
             ],
             [
                 "Was die Einreihung verwendet hat",
@@ -146,6 +163,7 @@ pub(super) fn content(facts: &Facts, reporter: &Reporter, language: Language) ->
                 "Läsionen",
                 "Qualität",
                 "Erstellt mit",
+                "Verhältnisse und Seiten",
             ],
         ),
     }
@@ -237,61 +255,100 @@ fn about(facts: &Facts, language: Language) -> Vec<Field> {
     fields
 }
 
+/// What the pictures show, a row for each place that they go through.
 fn pictures(measured: &Measured, language: Language) -> Option<Pictures> {
-    let name = |plane: &str| match plane {
-        "axial" => language.say("axial", "axial"),
-        "coronal" => language.say("coronal", "koronar"),
-        _ => language.say("sagittal", "sagittal"),
-    };
-    if measured.pictures.is_empty() {
-        return None;
-    }
-    let row = |view: &str, note: &str, layers| PictureRow {
-        planes: measured
-            .pictures
+    let shown = &measured.pictures;
+    let row = |planes: &[String], view: &str, note: &str, layers| PictureRow {
+        planes: planes
             .iter()
-            .map(|plane| (format!("{plane}{view}"), name(plane).to_owned()))
+            .map(|plane| {
+                let name = plane.rsplit('_').next().unwrap_or(plane);
+                (format!("{plane}{view}"), plane_name(name, language))
+            })
             .collect(),
         note: note.to_owned(),
         layers,
     };
     let region = language.say(
-        "Planes through the largest region that differs (orange).",
-        "Ebenen durch die größte abweichende Region (orange).",
+        "Planes through the largest region that differs (tinted orange), as screening saw it.",
+        "Ebenen durch die größte abweichende Region (orange getönt), wie das Screening sie sah.",
     );
     let middle = language.say(
         "Planes through the middle of the brain.",
         "Ebenen durch die Mitte des Gehirns.",
     );
-    let rows = if measured.focused {
-        let marked: &[&str] = &["outline", "overlay"];
-        vec![
-            row("", region, marked),
-            row("_middle", middle, &["outline"]),
-        ]
+    let measured_note = language.say(
+        "Planes through ventricles and hippocampi, with what was measured outlined.",
+        "Ebenen durch Ventrikel und Hippocampi; das Gemessene ist umrandet.",
+    );
+    let lesion = language.say(
+        "Planes through the largest lesion.",
+        "Ebenen durch die größte Läsion.",
+    );
+    let mut rows = Vec::new();
+    if shown.measured.is_empty() {
+        if shown.focused {
+            let marked: &[&str] = &["outline", "overlay"];
+            rows.push(row(&shown.screened, "", region, marked));
+            rows.push(row(&shown.screened, "_middle", middle, &["outline"]));
+        } else {
+            rows.push(row(&shown.screened, "", middle, &["outline"]));
+        }
     } else {
-        vec![row("", middle, &["outline"])]
-    };
+        rows.push(row(&shown.measured, "", measured_note, &["overlay"]));
+        if shown.focused {
+            rows.push(row(&shown.screened, "", region, &["overlay"]));
+        }
+        rows.push(row(&shown.lesion, "", lesion, &["overlay"]));
+    }
+    rows.retain(|row| !row.planes.is_empty());
+    if rows.is_empty() {
+        return None;
+    }
     let side = language.say(
         "The patient's right is on the left. For orientation, not for reading.",
         "Die rechte Seite des Patienten ist links. Zur Orientierung, nicht zur Befundung.",
     );
-    let outlined = |code: &str| match code {
-        "ventricles" => language.say("ventricles", "Ventrikel"),
-        "hippocampus" => language.say("hippocampus, amygdala", "Hippocampus, Amygdala"),
-        "deep grey" => language.say("deep grey matter", "tiefe graue Substanz"),
-        _ => language.say("white matter lesions", "Läsionen der weißen Substanz"),
-    };
     Some(Pictures {
         series_uid: measured.series_uid.clone(),
         rows,
         note: side.to_owned(),
-        legend: OUTLINES
-            .iter()
-            .filter(|o| measured.stage == Stage::Volumetry || o.name != "lesions")
-            .map(|o| (o.rgb, outlined(o.name).to_owned()))
-            .collect(),
+        legend: legend(measured, language),
     })
+}
+
+fn plane_name(plane: &str, language: Language) -> String {
+    match plane {
+        "axial" => "axial",
+        "coronal" => language.say("coronal", "koronar"),
+        _ => "sagittal",
+    }
+    .to_owned()
+}
+
+fn legend(measured: &Measured, language: Language) -> Vec<([u8; 3], String)> {
+    let outlined = |code: &str| match code {
+        "ventricles" => language.say("ventricles", "Ventrikel"),
+        "hippocampus" | "hippocampus and amygdala" => {
+            language.say("hippocampus, amygdala", "Hippocampus, Amygdala")
+        }
+        "deep grey" => language.say("deep grey matter", "tiefe graue Substanz"),
+        "basal nuclei" => language.say("basal nuclei", "Basalganglien"),
+        "thalamus" => "Thalamus",
+        "white matter" => language.say("white matter", "weiße Substanz"),
+        _ => language.say("white matter lesions", "Läsionen der weißen Substanz"),
+    };
+    let said = |rgb: [u8; 3], name: &str| {
+        let name = outlined(name);
+        let name = language.say(name.to_lowercase(), name.to_owned());
+        (rgb, name)
+    };
+    if measured.pictures.measured.is_empty() {
+        let coarse = OUTLINES.iter().filter(|o| o.name != "lesions");
+        coarse.map(|o| said(o.rgb, o.name)).collect()
+    } else {
+        LEGEND.iter().map(|(name, rgb)| said(*rgb, name)).collect()
+    }
 }
 
 fn table_title(measured: Option<&Measured>, language: Language) -> String {
@@ -300,7 +357,10 @@ fn table_title(measured: Option<&Measured>, language: Language) -> String {
             "Coarse volumes, measured at 2 mm",
             "Grobe Volumina, gemessen bei 2 mm",
         ),
-        _ => language.say("Volumes", "Volumina"),
+        Some(Stage::Volumetry) => {
+            language.say("Volumes, measured at 1 mm", "Volumina, gemessen bei 1 mm")
+        }
+        None => language.say("Volumes", "Volumina"),
     };
     title.to_owned()
 }
@@ -405,7 +465,13 @@ fn versions(facts: &Facts, reporter: &Reporter, language: Language) -> Vec<Field
         fields.push(field(language.say("Network", "Netz"), model.clone()));
     }
     fields.extend([
-        field(language.say("Norms", "Normwerte"), NORM_TABLE_NAME),
+        field(
+            language.say("Norms", "Normwerte"),
+            facts
+                .measured
+                .as_ref()
+                .map_or(NORM_TABLE_NAME.into(), |m| language.sentence(&m.norms)),
+        ),
         field(
             language.say("Ranking settings", "Einstellungen der Einreihung"),
             language.say(

@@ -2,7 +2,7 @@
 
 use super::names::{self, CURVES};
 use super::{Language, Reporter};
-use crate::norms::structures::INTRACRANIAL;
+use crate::analysis::volumes;
 use crate::norms::{Correction, Sex};
 use crate::report::facts::{Measured, Stage};
 
@@ -14,6 +14,8 @@ pub const AGE_TICKS: [f64; 4] = [20.0, 40.0, 60.0, 80.0];
 const STEPS: u32 = 35;
 /// z of the 1st, 5th, 50th, 95th and 99th percentile.
 const LINES: [f64; 5] = [-2.326_348, -1.644_854, 0.0, 1.644_854, 2.326_348];
+/// A z that is worked out again may differ from the one in the table by so much.
+const SAME_Z: f64 = 0.01;
 /// Ticks on the axis of volumes, at most.
 const TICKS_MAX: f64 = 4.0;
 
@@ -66,7 +68,7 @@ fn curve(
     person: Person,
 ) -> Option<Curve> {
     let volume = measured.volume(structure).filter(|v| v.z.is_some())?;
-    let (correction, tiv) = correction(structure, measured, reporter, person.tiv)?;
+    let (correction, tiv) = correction(structure, measured, reporter, person)?;
     let at = |age: f64, z: f64| {
         reporter
             .norms
@@ -110,32 +112,35 @@ fn curve(
 }
 
 /// The correction that a result was compared with, and the head size as the norms count it.
-/// `None` where the result is of another network than the one whose offsets are at hand.
+/// `None` where the result is of another network than the one whose offsets are at hand, or these
+/// were measured again since: what is drawn must say what the table's z says.
 fn correction(
     structure: &str,
     measured: &Measured,
     reporter: &Reporter,
-    tiv: f64,
+    person: Person,
 ) -> Option<(Correction, f64)> {
-    let (label, offsets) = match measured.stage {
-        Stage::Screening => reporter.screening.as_ref()?,
-        Stage::Volumetry => return None,
+    let known = match measured.stage {
+        Stage::Screening => &reporter.screening,
+        Stage::Volumetry => &reporter.measuring,
     };
+    let (label, offsets) = known.as_ref()?;
     if *label != measured.model {
         return None;
     }
-    let known = offsets.structures.get(structure)?;
-    let head = offsets
-        .structures
-        .get(INTRACRANIAL)
-        .map_or(0.0, |o| o.offset);
-    let correction = Correction {
-        offset: known.offset,
-        delta: 0.0,
-        local_scans: Some(0),
-        sd_at_least: known.sd,
-    };
-    Some((correction, tiv / head.exp()))
+    let scanner = measured.calibration.as_ref().map(|(_, scanner)| scanner);
+    let (correction, tiv) = volumes::correction(structure, offsets, scanner, person.tiv)?;
+    let volume = measured.volume(structure)?;
+    let again = reporter.norms.compare(
+        structure,
+        Some(person.age),
+        Some(person.sex),
+        volume.volume_mm3,
+        tiv,
+        correction,
+    );
+    let same = (again.ok()?.z - volume.z?).abs() < SAME_Z;
+    same.then_some((correction, tiv))
 }
 
 /// The axis of volumes, in ml, from a round number to a round number.

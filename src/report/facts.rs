@@ -1,6 +1,8 @@
 //! What is known of a study when its report is made: numbers and codes, in no language.
 
+use crate::analysis::{Asymmetry, Index, Lesions, Remark};
 use crate::clock::UnixMillis;
+use crate::norms::ScannerCalibration;
 use crate::triage::{Band, Reason};
 use crate::worklist::VolumeDetail;
 
@@ -17,6 +19,10 @@ pub struct Facts {
     pub not_measured: Option<String>,
     /// Lesions, where they were looked for.
     pub lesions: Option<Lesions>,
+    /// Number and description of the series that they were seen on.
+    pub lesion_series: Option<String>,
+    /// Why there are none, where a study was measured.
+    pub no_lesions: Option<String>,
     /// pending, done or `not_done`.
     pub volumetry: String,
     /// Why volumetry was not done.
@@ -104,12 +110,33 @@ pub struct Measured {
     pub sex: Option<String>,
     /// Slices are missing as far as is known.
     pub partial: bool,
-    /// What makes the result doubtful, in words; empty where nothing does.
-    pub doubts: Vec<String>,
+    /// What quality control noticed; a doubtful remark makes the result doubtful.
+    pub remarks: Vec<Remark>,
+    /// Mean probability of the labelled voxels, 0 to 1, where it is known.
+    pub confidence: Option<f64>,
+    /// Left against right.
+    pub asymmetry: Vec<Asymmetry>,
+    /// Ratios of volumes and of widths.
+    pub indices: Vec<Index>,
+    /// Norm table, segmenter offsets and scanner calibration, in words.
+    pub norms: String,
+    /// The scanner's calibration that was used, and its version.
+    pub calibration: Option<(i64, ScannerCalibration)>,
     /// Planes of which there are pictures.
-    pub pictures: Vec<String>,
-    /// The pictures go through a region that differs, not through the middle.
+    pub pictures: Shown,
+}
+
+/// Of what there are pictures: planes of each view.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Shown {
+    /// Screening's: through a region that differs, or through the middle of the brain.
+    pub screened: Vec<String>,
+    /// Screening's go through a region that differs, not through the middle.
     pub focused: bool,
+    /// With outlines of the measured segmentation.
+    pub measured: Vec<String>,
+    /// The same through the largest lesion.
+    pub lesion: Vec<String>,
 }
 
 impl Measured {
@@ -119,23 +146,18 @@ impl Measured {
         self.volumes.iter().find(|v| v.structure == structure)
     }
 
+    /// Whether something makes the numbers doubtful.
+    #[must_use]
+    pub fn doubtful(&self) -> bool {
+        self.partial || self.remarks.iter().any(|r| r.doubtful)
+    }
+
     /// Intracranial volume, mm3.
     #[must_use]
     pub fn intracranial_mm3(&self) -> Option<f64> {
         let whole = self.volume(crate::norms::structures::INTRACRANIAL)?;
         (whole.volume_mm3 > 0.0).then_some(whole.volume_mm3)
     }
-}
-
-/// Lesions of the white matter.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Lesions {
-    /// How many.
-    pub count: u32,
-    /// All together, ml.
-    pub total_ml: f64,
-    /// Place, how many, ml.
-    pub by_place: Vec<(String, u32, f64)>,
 }
 
 /// What the ranking used.

@@ -1,14 +1,18 @@
 //! The sentences of a report. Pure.
 
-use super::Language;
 use super::content::Field;
 use super::facts::{Facts, Measured, Stage};
+use super::{Language, names};
 use crate::triage::Band;
 
 /// Terms of the ranking that are listed; what is left is counted.
 const TERMS_MAX: usize = 7;
-/// Doubts that are listed.
+/// Doubts that are listed, and other remarks.
 const DOUBTS_MAX: usize = 5;
+const REMARKS_MAX: usize = 2;
+/// Sides that differ by less are not shown, percent of their mean; so many are listed.
+const SIDES_PERCENT_SHOWN: f64 = 10.0;
+const SIDES_MAX: usize = 5;
 
 fn capital(text: &str) -> String {
     let mut letters = text.chars();
@@ -43,7 +47,11 @@ pub(super) fn terms(facts: &Facts, language: Language) -> Vec<Field> {
         .take(TERMS_MAX)
         .map(|(reason, minutes)| Field {
             label: capital(&language.sentence(&reason.text)),
-            value: format!("+{minutes} min"),
+            // What earns nothing is said, and counts nothing.
+            value: match minutes {
+                0 => String::new(),
+                minutes => format!("+{minutes} min"),
+            },
         })
         .collect();
     let left = all.get(TERMS_MAX..).unwrap_or_default();
@@ -134,9 +142,10 @@ pub(super) fn curves_note(measured: Option<&Measured>, none: bool, language: Lan
              Band: 5. bis 95., helles Band: 1. bis 99. Perzentile Gesunder. Punkt: diese Person.",
         ),
         (Some(m), true) if no_norms(m).is_none() => language.say(
-            "No curves: the results are of another version of the network than the one installed now.",
-            "Keine Kurven: die Ergebnisse stammen von einer anderen Version des Netzes als der jetzt \
-             installierten.",
+            "No curves: the results are of another version of the network or its norms than the one \
+             installed now.",
+            "Keine Kurven: die Ergebnisse stammen von einer anderen Version des Netzes oder seiner \
+             Normwerte als der jetzt installierten.",
         ),
         _ => language.say(
             "No curves: there is no comparison with healthy people.",
@@ -148,106 +157,260 @@ pub(super) fn curves_note(measured: Option<&Measured>, none: bool, language: Lan
 
 pub(super) fn lesions(facts: &Facts, language: Language) -> Vec<String> {
     let Some(found) = &facts.lesions else {
-        return vec![
-            language
+        return vec![match facts.no_lesions.as_deref() {
+            Some(why) => language.say(
+                format!("Lesions of the white matter were not measured: {why}."),
+                format!(
+                    "Läsionen der weißen Substanz wurden nicht gemessen: {}.",
+                    language.sentence(why)
+                ),
+            ),
+            None => language
                 .say(
-                    "Lesions of the white matter were not counted.",
-                    "Läsionen der weißen Substanz wurden nicht gezählt.",
+                    "Lesions of the white matter were not measured.",
+                    "Läsionen der weißen Substanz wurden nicht gemessen.",
                 )
                 .to_owned(),
-        ];
+        }];
     };
-    let counted = |n: u32| {
+    let counted = |n: usize| {
         language.say(
             format!("{n} {}", if n == 1 { "lesion" } else { "lesions" }),
             format!("{n} {}", if n == 1 { "Läsion" } else { "Läsionen" }),
         )
     };
-    let mut lines = vec![format!(
-        "{}, {} ml",
-        counted(found.count),
-        language.number(found.total_ml, 2)
+    let ml = |mm3: f64| format!("{} ml", language.number(mm3 / 1000.0, 2));
+    if found.count == 0 {
+        return vec![
+            language
+                .say(
+                    "No lesion of the white matter was found on FLAIR.",
+                    "Auf der FLAIR-Serie wurde keine Läsion der weißen Substanz gefunden.",
+                )
+                .to_owned(),
+        ];
+    }
+    let (all, percent) = (ml(found.volume_mm3), language.number(found.percent_icv, 2));
+    let (left, right) = (ml(found.left_mm3), ml(found.right_mm3));
+    let count = counted(found.count);
+    let mut lines = vec![language.say(
+        format!("{count}, {all} ({percent} % of intracranial volume): {left} left, {right} right."),
+        format!("{count}, {all} ({percent} % des intrakraniellen Volumens): {left} links, {right} rechts."),
     )];
-    for (place, count, ml) in &found.by_place {
+    if let Some(largest) = found.lesions.first() {
+        let extent = ml(largest.volume_mm3);
+        let side = match largest.side.as_deref() {
+            Some("left") => language.say("left", "links"),
+            Some("right") => language.say("right", "rechts"),
+            _ => language.say("in the middle", "in der Mitte"),
+        };
+        let place = language.sentence(largest.region.name());
+        lines.push(language.say(
+            format!("The largest: {extent}, {side}, {place}."),
+            format!("Die größte: {extent}, {side}, {place}."),
+        ));
+    }
+    for region in &found.regions {
         lines.push(format!(
-            "{}: {}, {} ml",
-            capital(&language.sentence(place)),
-            counted(*count),
-            language.number(*ml, 2)
+            "{}: {}, {}",
+            capital(&language.sentence(region.region.name())),
+            counted(region.count),
+            ml(region.volume_mm3)
         ));
     }
     lines
 }
 
+/// Ratios, each with what it is of.
+pub(super) fn ratios(measured: &Measured, language: Language) -> Vec<Field> {
+    let named = |code: &str| {
+        match code {
+        "brain_parenchymal_fraction" => Some(language.say(
+            "Brain tissue, part of intracranial volume (brain parenchymal fraction)",
+            "Hirngewebe, Anteil am intrakraniellen Volumen (Hirnparenchymfraktion)",
+        )),
+        "ventricles_to_intracranial" => Some(language.say(
+            "Ventricles, part of intracranial volume",
+            "Ventrikel, Anteil am intrakraniellen Volumen",
+        )),
+        "ventricles_to_brain" => Some(language.say(
+            "Ventricles over brain tissue",
+            "Ventrikel im Verhältnis zum Hirngewebe",
+        )),
+        "evans_like_index" => Some(language.say(
+            "Width of frontal horns over inner skull, in the picture's own axial plane (Evans-like index)",
+            "Breite der Vorderhörner zur inneren Schädelweite, in der axialen Ebene des Bildes \
+             (Evans-ähnlicher Index)",
+        )),
+        _ => None,
+    }
+    };
+    let known = measured.indices.iter();
+    known
+        .filter_map(|index| {
+            Some(Field {
+                label: named(&index.code)?.to_owned(),
+                value: language.number(index.value, 3),
+            })
+        })
+        .collect()
+}
+
+/// Structures whose sides differ.
+pub(super) fn sides(measured: &Measured, language: Language) -> Vec<String> {
+    if measured.asymmetry.is_empty() {
+        return Vec::new();
+    }
+    let mut apart: Vec<_> = measured
+        .asymmetry
+        .iter()
+        .filter(|a| a.percent.abs() >= SIDES_PERCENT_SHOWN)
+        .collect();
+    apart.sort_by(|a, b| b.percent.abs().total_cmp(&a.percent.abs()));
+    if apart.is_empty() {
+        let percent = language.number(SIDES_PERCENT_SHOWN, 0);
+        return vec![language.say(
+            format!("No structure's sides differ by {percent} % or more of their mean."),
+            format!(
+                "Bei keiner Struktur unterscheiden sich die Seiten um {percent} % oder mehr ihres \
+                 Mittels."
+            ),
+        )];
+    }
+    let said = apart.into_iter().take(SIDES_MAX).map(|a| {
+        let name = capital(&names::said(&a.structure, language));
+        let percent = language.number(a.percent.abs(), 0);
+        let larger = if a.percent > 0.0 {
+            language.say("left", "links")
+        } else {
+            language.say("right", "rechts")
+        };
+        language.say(
+            format!("{name}: {larger} larger, by {percent} % of the sides' mean."),
+            format!("{name}: {larger} größer, um {percent} % des Mittels der Seiten."),
+        )
+    });
+    said.collect()
+}
+
 pub(super) fn quality(facts: &Facts, language: Language) -> Vec<String> {
-    let mut lines = Vec::new();
-    if let Some(measured) = &facts.measured {
+    let Some(measured) = &facts.measured else {
+        return Vec::new();
+    };
+    let mut lines = vec![measured_on(facts, measured, language)];
+    let (doubts, others): (Vec<_>, Vec<_>) = measured.remarks.iter().partition(|r| r.doubtful);
+    for doubt in doubts.into_iter().take(DOUBTS_MAX) {
         lines.push(language.say(
-            format!(
-                "Measured on series {} ({}).",
-                measured.series, measured.contrast
-            ),
-            format!(
-                "Gemessen an Serie {} ({}).",
-                measured.series, measured.contrast
-            ),
+            format!("Doubtful: {}.", doubt.text),
+            format!("Zweifelhaft: {}.", language.sentence(&doubt.text)),
         ));
-        for doubt in measured.doubts.iter().take(DOUBTS_MAX) {
-            lines.push(language.say(
-                format!("Doubtful: {doubt}."),
-                format!("Zweifelhaft: {}.", language.sentence(doubt)),
-            ));
-        }
-        if measured.partial {
-            lines.push(
-                language
-                    .say(
-                        "Doubtful: images are missing as far as is known.",
-                        "Zweifelhaft: soweit bekannt, fehlen Bilder.",
-                    )
-                    .to_owned(),
-            );
-        }
-        if measured.contrast != "T1" {
-            lines.push(
-                language
-                    .say(
-                        "Doubtful: the norms were made from T1 images, and this series is none.",
-                        "Zweifelhaft: die Normwerte stammen aus T1-Bildern; diese Serie ist keine.",
-                    )
-                    .to_owned(),
-            );
-        }
-        if measured.stage == Stage::Screening {
-            lines.push(coarse(facts, language));
-        }
-        if measured.volumes.iter().any(|v| v.z.is_some()) {
-            lines.push(
-                language
-                    .say(
-                        "Uncalibrated: this scanner was not calibrated with healthy people; z and \
-                         percentiles allow for the spread between scanners.",
-                        "Nicht kalibriert: dieses Gerät wurde nicht mit Gesunden kalibriert; z und \
-                         Perzentilen berücksichtigen die Streuung zwischen Geräten.",
-                    )
-                    .to_owned(),
-            );
-        }
+    }
+    if measured.partial {
+        let text = language.say(
+            "Doubtful: images are missing as far as is known.",
+            "Zweifelhaft: soweit bekannt, fehlen Bilder.",
+        );
+        lines.push(text.to_owned());
+    }
+    // Quality control of volumetry says this itself.
+    if measured.stage == Stage::Screening && measured.contrast != "T1" {
+        let text = language.say(
+            "Doubtful: the norms were made from T1 images, and this series is none.",
+            "Zweifelhaft: die Normwerte stammen aus T1-Bildern; diese Serie ist keine.",
+        );
+        lines.push(text.to_owned());
+    }
+    for remark in others.into_iter().take(REMARKS_MAX) {
+        lines.push(language.say(
+            format!("Noticed: {}.", remark.text),
+            format!("Bemerkt: {}.", language.sentence(&remark.text)),
+        ));
+    }
+    match measured.stage {
+        Stage::Screening => lines.push(coarse(facts, language)),
+        Stage::Volumetry => lines.push(controlled(measured, language)),
+    }
+    if measured.volumes.iter().any(|v| v.z.is_some()) {
+        lines.push(calibrated(measured, language));
     }
     lines
+}
+
+fn measured_on(facts: &Facts, measured: &Measured, language: Language) -> String {
+    let (series, contrast) = (&measured.series, &measured.contrast);
+    let on_flair = facts.lesions.as_ref().and(facts.lesion_series.as_ref());
+    match on_flair.filter(|flair| *flair != series) {
+        Some(flair) => language.say(
+            format!("Volumes were measured on series {series} ({contrast}), lesions on series {flair} (FLAIR)."),
+            format!("Volumina gemessen an Serie {series} ({contrast}), Läsionen an Serie {flair} (FLAIR)."),
+        ),
+        None => language.say(
+            format!("Measured on series {series} ({contrast})."),
+            format!("Gemessen an Serie {series} ({contrast})."),
+        ),
+    }
+}
+
+/// What quality control looked at, and what follows.
+fn controlled(measured: &Measured, language: Language) -> String {
+    let confidence = measured
+        .confidence
+        .map(|p| language.number(p, 2))
+        .unwrap_or_default();
+    if measured.remarks.iter().any(|r| r.doubtful) {
+        language.say(
+            format!(
+                "Because of the doubts these numbers moved no study in the list. Mean probability of \
+                 the labels: {confidence} of 1."
+            ),
+            format!(
+                "Wegen der Zweifel haben diese Zahlen keine Untersuchung in der Liste bewegt. Mittlere \
+                 Wahrscheinlichkeit der Zuordnungen: {confidence} von 1."
+            ),
+        )
+    } else if measured.partial {
+        language.say(
+            format!("Mean probability of the labels: {confidence} of 1."),
+            format!("Mittlere Wahrscheinlichkeit der Zuordnungen: {confidence} von 1."),
+        )
+    } else {
+        language.say(
+            format!(
+                "Nothing makes the numbers doubtful: field of view, contrast, volumes, shapes and sides \
+                 were checked; motion is noticed only by its effects. Mean probability of the labels: \
+                 {confidence} of 1."
+            ),
+            format!(
+                "Nichts macht die Zahlen zweifelhaft: geprüft wurden Bildausschnitt, Kontrast, Volumina, \
+                 Formen und Seiten; Bewegung fällt nur durch ihre Folgen auf. Mittlere \
+                 Wahrscheinlichkeit der Zuordnungen: {confidence} von 1."
+            ),
+        )
+    }
+}
+
+fn calibrated(measured: &Measured, language: Language) -> String {
+    let Some((version, scanner)) = &measured.calibration else {
+        return language
+            .say(
+                "Uncalibrated: this scanner was not calibrated with healthy people; z and \
+                 percentiles allow for the spread between scanners.",
+                "Nicht kalibriert: dieses Gerät wurde nicht mit Gesunden kalibriert; z und \
+                 Perzentilen berücksichtigen die Streuung zwischen Geräten.",
+            )
+            .to_owned();
+    };
+    let scans = scanner.structures.values().map(|s| s.scans).max();
+    let scans = scans.unwrap_or(0);
+    language.say(
+        format!("This scanner was calibrated with {scans} healthy people (calibration {version})."),
+        format!("Dieses Gerät wurde mit {scans} Gesunden kalibriert (Kalibrierung {version})."),
+    )
 }
 
 fn coarse(facts: &Facts, language: Language) -> String {
     let why = facts.volumetry_reason.as_deref();
     match (facts.volumetry.as_str(), why) {
-        ("done", _) => language
-            .say(
-                "Coarse volumes of the screening network. Volumetry was done as well: its numbers are \
-                 on the page of the study.",
-                "Grobe Volumina des Sichtungsnetzes. Die genaue Volumetrie liegt vor: ihre Zahlen \
-                 stehen auf der Seite der Untersuchung.",
-            )
-            .to_owned(),
         ("pending", _) => language
             .say(
                 "Coarse volumes of the screening network; full volumetry is still to come.",
@@ -263,8 +426,8 @@ fn coarse(facts: &Facts, language: Language) -> String {
         ),
         _ => language
             .say(
-                "Coarse volumes of the screening network; full volumetry was not done.",
-                "Grobe Volumina des Sichtungsnetzes; die genaue Volumetrie entfiel.",
+                "Coarse volumes of the screening network; there are none of full volumetry.",
+                "Grobe Volumina des Sichtungsnetzes; von der genauen Volumetrie gibt es keine.",
             )
             .to_owned(),
     }

@@ -38,6 +38,8 @@ pub struct Reporter {
     pub time_zone: chrono_tz::Tz,
     /// Offsets of the screening network, and the label that its results carry.
     pub screening: Option<(String, NormOffsets)>,
+    /// The same of the measuring network.
+    pub measuring: Option<(String, NormOffsets)>,
 }
 
 impl Reporter {

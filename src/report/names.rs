@@ -139,8 +139,9 @@ pub const ROWS: [Row; 20] = [
         "Cerebellar cortex",
         "Kleinhirnrinde",
     ),
-    whole(
+    paired(
         "white matter lesions",
+        ["left white matter lesions", "right white matter lesions"],
         "White matter lesions",
         "Läsionen der weißen Substanz",
     ),
@@ -174,10 +175,52 @@ pub fn row(structure: &str) -> Option<&'static Row> {
     ROWS.iter().find(|row| row.structure == structure)
 }
 
+/// A structure as the norm table names it, said in a language: with its side, where it has one.
+#[must_use]
+pub fn said(structure: &str, language: Language) -> String {
+    if let Some(row) = row(structure) {
+        return language.say(lower(row.names[0]), row.names[1].to_owned());
+    }
+    let sided = |index: usize| {
+        ROWS.iter()
+            .find(|row| row.sides.is_some_and(|sides| sides[index] == structure))
+    };
+    for (index, [en, de]) in [["left", "links"], ["right", "rechts"]].iter().enumerate() {
+        if let Some(row) = sided(index) {
+            return language.say(
+                format!("{en} {}", lower(row.names[0])),
+                format!("{} {de}", row.names[1]),
+            );
+        }
+    }
+    let total = format!("total {structure}");
+    match row(&total) {
+        Some(row) => language.say(lower(row.names[0]), row.names[1].to_owned()),
+        None => structure.to_owned(),
+    }
+}
+
+fn lower(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|c| c.to_lowercase().to_string());
+    first.unwrap_or_default() + letters.as_str()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::norms::structures::STRUCTURES;
+
+    #[test]
+    fn structures_are_said_with_their_side() {
+        let (en, de) = (Language::En, Language::De);
+        assert_eq!(said("left hippocampus", en), "left hippocampus");
+        assert_eq!(said("left hippocampus", de), "Hippocampus links");
+        assert_eq!(said("right caudate", de), "Nucleus caudatus rechts");
+        assert_eq!(said("total cerebral cortex", en), "cerebral cortex");
+        assert_eq!(said("3rd ventricle", de), "Dritter Ventrikel");
+        assert_eq!(said("nose", de), "nose");
+    }
 
     #[test]
     fn every_structure_has_its_place_in_the_table() {

@@ -2,6 +2,7 @@
 //! came about.
 
 mod paper;
+mod pictures;
 mod second;
 
 use std::path::Path;
@@ -28,8 +29,6 @@ const ROOM: f32 = WIDTH - 2.0 * MARGIN;
 const PICTURE_BYTES_MAX: u64 = 16 << 20;
 /// Lines of a note below the table.
 const NOTE_LINES_MAX: usize = 3;
-/// Space between the planes, points.
-const GAP: f32 = 6.0;
 
 /// One plane's picture and the layers over it, as PNG files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,12 +147,9 @@ fn first_page(
     y = about(paper, content, y);
     if let Some(about) = &content.pictures {
         y = section(paper, content.headings[1], y);
-        let room = picture_room(paper, content, pictures, y);
-        for (row, planes_of) in about.rows.iter().zip(pictures) {
-            y = planes(paper, planes_of, [room, y])?;
-            y = paper.paragraph(&row.note, [MARGIN, y], ROOM, Style::of(7.5).pale(), 2) + 2.0;
-        }
-        y = legend(paper, about, y);
+        let below = below_pictures(paper, content);
+        y = pictures::rows(paper, about, pictures, [y, HEIGHT - MARGIN - below])?;
+        y = pictures::legend(paper, about, y);
         y = paper.paragraph(&about.note, [MARGIN, y], ROOM, Style::of(7.5).pale(), 2) - 2.0;
     }
     y = section(paper, &content.table_title, y);
@@ -217,22 +213,10 @@ fn about(paper: &mut Paper<'_, '_>, content: &Content, y: f32) -> f32 {
     lowest
 }
 
-/// A heading with a rule over it; gives the baseline of what follows.
-fn section(paper: &mut Paper<'_, '_>, title: &str, y: f32) -> f32 {
-    let y = y + 4.0;
-    paper.line(&[[MARGIN, y], [WIDTH - MARGIN, y]], 0.6, RULE);
-    paper.text(title, MARGIN, y + 12.0, Style::of(9.5).bold());
-    y + 24.0
-}
-
-/// How wide a row of planes may be, so that all rows, the table and its notes fit on the page.
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "pixels of a picture, lines of a page"
-)]
-fn picture_room(paper: &Paper<'_, '_>, content: &Content, pictures: &[Planes], y: f32) -> f32 {
-    /// Captions of a row; legend, note and heading of the table.
-    const CAPTIONS: f32 = 30.0;
+/// Points that what stands below the pictures takes: legend, note, table and its notes.
+#[expect(clippy::cast_precision_loss, reason = "lines of a page")]
+fn below_pictures(paper: &Paper<'_, '_>, content: &Content) -> f32 {
+    /// Legend, note and heading of the table.
     const AROUND: f32 = 70.0;
     /// A line of a note.
     const LINE: f32 = 10.2;
@@ -241,70 +225,15 @@ fn picture_room(paper: &Paper<'_, '_>, content: &Content, pictures: &[Planes], y
         wrapped.len().min(NOTE_LINES_MAX)
     });
     let lines: usize = lines.sum();
-    let below = AROUND + ROW * content.rows.len() as f32 + LINE * lines as f32;
-    let rows = pictures.len().max(1) as f32;
-    let height = (HEIGHT - MARGIN - y - below) / rows - CAPTIONS;
-    let room = |planes: &Planes| {
-        let across: f32 = planes.iter().map(|(_, p)| p.size[0] as f32).sum();
-        let tallest = planes.iter().map(|(_, p)| p.size[1]).max().unwrap_or(1) as f32;
-        height.max(0.0) / tallest * across + GAP * (planes.len() as f32 - 1.0).max(0.0)
-    };
-    pictures.iter().map(room).fold(ROOM, f32::min)
+    AROUND + ROW * content.rows.len() as f32 + LINE * lines as f32
 }
 
-#[expect(clippy::cast_precision_loss, reason = "pixels of a picture")]
-fn planes(
-    paper: &mut Paper<'_, '_>,
-    pictures: &Planes,
-    [room, y]: [f32; 2],
-) -> Result<f32, String> {
-    let across: f32 = pictures.iter().map(|(_, p)| p.size[0] as f32).sum();
-    if across < 1.0 {
-        return Ok(y);
-    }
-    let gaps = GAP * (pictures.len() as f32 - 1.0);
-    // One scale for all planes: millimetres are as long in each.
-    let scale = (room - gaps) / across;
-    let top = y - 6.0;
-    let tallest = pictures.iter().map(|(_, p)| p.size[1]).max().unwrap_or(0) as f32 * scale;
-    let mut x = MARGIN;
-    for (i, (name, picture)) in pictures.iter().enumerate() {
-        let size = [
-            picture.size[0] as f32 * scale,
-            picture.size[1] as f32 * scale,
-        ];
-        paper.area([x, top, size[0], tallest], [0, 0, 0]);
-        let at = [x, top + (tallest - size[1]) / 2.0];
-        paper.picture(&picture.grey, at, size)?;
-        for layer in &picture.layers {
-            paper.picture(layer, at, size)?;
-        }
-        let letters = if i == 2 { ["A", "P"] } else { ["R", "L"] };
-        let white = Style {
-            color: [235, 235, 235],
-            ..Style::of(7.5)
-        };
-        let middle = top + tallest / 2.0;
-        let right = x + size[0];
-        for (letter, edge) in letters.into_iter().zip([x, right - 10.0]) {
-            paper.area([edge, middle - 7.5, 10.0, 10.0], [0, 0, 0]);
-            paper.text(letter, edge + 5.0, middle, white.align(Align::Middle));
-        }
-        let caption = Style::of(7.5).pale().align(Align::Middle);
-        paper.text(name, x + size[0] / 2.0, top + tallest + 9.0, caption);
-        x += size[0] + GAP;
-    }
-    Ok(top + tallest + 19.0)
-}
-
-fn legend(paper: &mut Paper<'_, '_>, about: &Pictures, y: f32) -> f32 {
-    let mut x = MARGIN;
-    for (color, name) in &about.legend {
-        paper.area([x, y - 6.0, 8.0, 6.0], *color);
-        paper.text(name, x + 11.0, y, Style::of(7.5));
-        x += 11.0 + paper.fonts.width(name, 7.5, false) + 14.0;
-    }
-    y + 11.0
+/// A heading with a rule over it; gives the baseline of what follows.
+fn section(paper: &mut Paper<'_, '_>, title: &str, y: f32) -> f32 {
+    let y = y + 4.0;
+    paper.line(&[[MARGIN, y], [WIDTH - MARGIN, y]], 0.6, RULE);
+    paper.text(title, MARGIN, y + 12.0, Style::of(9.5).bold());
+    y + 24.0
 }
 
 /// Right edges of the columns after the first, points from the left margin.

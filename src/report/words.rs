@@ -3,7 +3,12 @@
 //! The database holds English sentences; a report in another language knows their shapes. A sentence
 //! of no known shape, above all a site's own rule, stays as it was written.
 
+mod sentences;
+
 use serde::{Deserialize, Serialize};
+
+use self::sentences::SENTENCES;
+use super::names;
 
 /// Language of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -86,84 +91,29 @@ impl Language {
         SENTENCES
             .iter()
             .find_map(|(en, de)| translated(english, en, de))
-            .unwrap_or_else(|| english.to_owned())
+            .or_else(|| structures(english))
+            .unwrap_or_else(|| number(english))
     }
 }
 
-/// Sentences with `{}` where they vary; what stands there is translated in turn.
-const SENTENCES: [(&str, &str); 41] = [
-    ("screening", "Screening"),
-    ("ordered STAT", "als Notfall (STAT) angefordert"),
-    ("ordered ASAP", "als dringend (ASAP) angefordert"),
-    (
-        "not analysed: ranked as an average study ({})",
-        "nicht ausgewertet: wie eine durchschnittliche Untersuchung eingereiht ({})",
-    ),
-    (
-        "not screened yet: ranked as an average study",
-        "noch nicht gesichtet: wie eine durchschnittliche Untersuchung eingereiht",
-    ),
-    (
-        "a region of {} ml in the {} differs from what is expected",
-        "eine Region von {} ml in der {} weicht vom Erwarteten ab",
-    ),
-    (
-        "{} regions, {} ml together, differ from what is expected",
-        "{} Regionen, zusammen {} ml, weichen vom Erwarteten ab",
-    ),
-    (
-        "1 region, {} ml together, differ from what is expected",
-        "1 Region von {} ml weicht vom Erwarteten ab",
-    ),
-    ("{} above the 99th percentile", "{} über der 99. Perzentile"),
-    ("{} above the 97th percentile", "{} über der 97. Perzentile"),
-    ("{} above the 95th percentile", "{} über der 95. Perzentile"),
-    ("{} below the 1st percentile", "{} unter der 1. Perzentile"),
-    ("{} below the 3rd percentile", "{} unter der 3. Perzentile"),
-    ("{} below the 5th percentile", "{} unter der 5. Perzentile"),
-    ("lateral ventricles", "Seitenventrikel"),
-    ("third ventricle", "dritter Ventrikel"),
-    ("fourth ventricle", "vierter Ventrikel"),
-    ("hippocampus", "Hippocampus"),
-    ("left half", "linken Hälfte"),
-    ("right half", "rechten Hälfte"),
-    ("head", "Aufnahme des Kopfes"),
-    ("age unknown", "Alter unbekannt"),
-    ("sex unknown", "Geschlecht unbekannt"),
-    (
-        "outside validated ages (18-90 years)",
-        "außerhalb der geprüften Altersgrenzen (18 bis 90 Jahre)",
-    ),
-    ("no norm for {}", "keine Normwerte für {}"),
-    (
-        "volume of {} is not a positive number",
-        "das Volumen von {} ist keine positive Zahl",
-    ),
-    (
-        "coarse volume: this network's offset for it is not measured",
-        "grobes Volumen: die Abweichung dieses Netzes von der Norm ist nicht gemessen",
-    ),
-    ("not part of this version", "nicht Teil dieser Version"),
-    ("does not look like a head", "sieht nicht wie ein Kopf aus"),
-    ("no usable MR series", "keine brauchbare MR-Serie"),
-    ("no T1 series", "keine T1-Serie"),
-    (
-        "{}; 1 other series not analysed",
-        "{}; 1 weitere Serie nicht ausgewertet",
-    ),
-    (
-        "{}; {} other series not analysed",
-        "{}; {} weitere Serien nicht ausgewertet",
-    ),
-    ("periventricular", "periventrikulär"),
-    ("juxtacortical", "juxtakortikal"),
-    ("infratentorial", "infratentoriell"),
-    ("deep", "tiefe weiße Substanz"),
-    ("Not flagged", "Nicht markiert"),
-    ("Elevated", "Erhöht"),
-    ("Urgent", "Dringend"),
-    ("Critical", "Kritisch"),
-];
+/// A list of structures as the norm table names them.
+fn structures(english: &str) -> Option<String> {
+    let all = english.split(", ").map(|name| {
+        let german = names::said(name, Language::De);
+        (german != name).then_some(german)
+    });
+    let all: Option<Vec<String>> = all.collect();
+    all.map(|names| names.join(", "))
+}
+
+/// A number with the decimal comma; anything else as it is.
+fn number(text: &str) -> String {
+    if text.parse::<f64>().is_ok() {
+        text.replace('.', ",")
+    } else {
+        text.to_owned()
+    }
+}
 
 /// `text` by a pattern's translation, where it has that pattern.
 fn translated(text: &str, pattern: &str, translation: &str) -> Option<String> {
@@ -241,6 +191,105 @@ mod tests {
              (sieht nicht wie ein Kopf aus)",
         );
         check("a site's own rule", "a site's own rule");
+        check("version 1.2", "version 1.2");
+    }
+
+    #[test]
+    fn sentences_of_volumetry_are_said_in_german() {
+        check(
+            "thalamus below the 1st percentile",
+            "Thalamus unter der 1. Perzentile",
+        );
+        check(
+            "a bright region of 18 ml in the left half on FLAIR",
+            "eine helle Region von 18 ml in der linken Hälfte auf FLAIR",
+        );
+        check(
+            "12 lesions of white matter, 7 ml together",
+            "12 Läsionen der weißen Substanz, zusammen 7 ml",
+        );
+        check(
+            "lowered from urgent after volumetry",
+            "nach der Volumetrie herabgestuft, vorher dringend",
+        );
+        check(
+            "voxels are 4.4 mm long: small structures are doubtful",
+            "Voxel sind 4,4 mm lang: kleine Strukturen sind zweifelhaft",
+        );
+        check(
+            "the network is unsure of left accumbens area, 3rd ventricle",
+            "das Netz ist unsicher bei: Nucleus accumbens links, Dritter Ventrikel",
+        );
+        check(
+            "in several pieces: right hippocampus",
+            "in mehreren Stücken: Hippocampus rechts",
+        );
+        check("total hippocampus of 1.2 ml", "Hippocampus von 1,2 ml");
+        check(
+            "cerebral cortex differs by 21 % between the sides, larger on the left",
+            "Großhirnrinde: die Seiten unterscheiden sich um 21 %, links größer",
+        );
+        check(
+            "FLAIR: the picture ends within the brain above",
+            "FLAIR: das Bild endet oben innerhalb des Gehirns",
+        );
+        check(
+            "norms_synthseg_v0, segmenter offsets from 10 healthy scans, scanner calibration 3",
+            "norms_synthseg_v0, Abweichung des Netzes aus 10 Aufnahmen Gesunder, Kalibrierung des \
+             Geräts Nr. 3",
+        );
+        check(
+            "uneven slices: 2.50 mm between slices 3 and 4 of 20, where the others are 1.00 mm apart",
+            "ungleiche Schichten: 2,50 mm zwischen den Schichten 3 und 4 von 20; die anderen liegen \
+             1,00 mm auseinander",
+        );
+    }
+
+    /// Texts of quality control and of slices that are no volume, as their sources have them.
+    #[test]
+    fn no_sentence_of_quality_control_lacks_german() {
+        let sources = [
+            include_str!("../analysis/quality.rs"),
+            include_str!("../volume/content.rs"),
+            include_str!("../volume/separate.rs"),
+            include_str!("../volume/slice.rs"),
+            include_str!("../volume/assemble.rs"),
+        ];
+        let mut seen = 0;
+        for source in sources {
+            let code = source.split("#[cfg(test)]").next().unwrap();
+            // Reasons of exceptions to lints are for programmers.
+            let lines = code.lines().filter(|line| !line.contains("reason = "));
+            let code = lines.collect::<Vec<_>>().join("\n").replace("\\\n", "");
+            for text in code.split('"').skip(1).step_by(2) {
+                // Sentences, not names: several words in lower case.
+                let words: Vec<&str> = text.split_whitespace().collect();
+                let name = names::said(text, Language::De) != text;
+                // Notes of what was done, and parts of sentences.
+                let ends = ["left out", "is used", "magnitude, phase ...)", "{:.0} mm"];
+                let note = ends.iter().any(|end| text.ends_with(end));
+                if words.len() < 4 || name || note || text.contains("(no ventricles") {
+                    continue;
+                }
+                let english = words.join(" ");
+                // What may stand in a gap where not anything may.
+                let fillings = ["7", "above", "front", "left", "where they lie"];
+                let german = fillings.iter().any(|filling| {
+                    let mut parts = english.split('{');
+                    let mut filled = parts.next().unwrap_or_default().to_owned();
+                    for part in parts {
+                        let (name, rest) = part.split_once('}').unwrap_or(("", part));
+                        let number = name.is_empty() || name.contains(':');
+                        filled += if number { "7" } else { filling };
+                        filled += rest;
+                    }
+                    Language::De.sentence(&filled) != filled
+                });
+                seen += 1;
+                assert!(german, "no German for {english:?}");
+            }
+        }
+        assert!(seen > 30, "{seen} sentences were looked at");
     }
 
     #[test]

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use crate::dicom::objects::{
-    CannotMake, KeyImage, Kind, Labels, Maker, Measure, Object, Segments, Source, key_images,
+    CannotMake, KeyImage, Kind, Labels, Maker, Measure, Object, Said, Segments, Source, key_images,
     measurement_report, pdf, segmentation,
 };
 use crate::intake::OWN_UID_ROOT;
 use crate::norms::structures::STRUCTURES;
-use crate::report::facts::Measured;
+use crate::report::facts::{Measured, Stage};
 use crate::report::key_images::{KeyPicture, key_pictures};
 use crate::report::pdf::{Fonts, Planes, read_pictures, render};
 use crate::report::{Facts, NORM_TABLE_NAME, Reporter};
@@ -74,7 +74,11 @@ pub fn assemble(inputs: &Inputs) -> Result<Made, String> {
     }
     if wants(inputs, Kind::Sr) {
         let all = measures(measured, &segments);
-        let report = measurement_report(&source, &maker, &all, segmented.as_ref(), NORM_TABLE_NAME);
+        let said = Said {
+            norms: &measured.norms,
+            doubts: &doubts(measured),
+        };
+        let report = measurement_report(&source, &maker, &all, segmented.as_ref(), said);
         made.take("measurement report", report.map(|object| vec![object]));
     }
     let content = inputs.reporter.content(&inputs.facts, None);
@@ -178,6 +182,19 @@ fn measures(measured: &Measured, segments: &Segments) -> Vec<Measure> {
             segment: segment(&v.structure),
         })
         .collect()
+}
+
+/// What makes the numbers doubtful, for those who see nothing but them.
+fn doubts(measured: &Measured) -> Vec<String> {
+    let remarks = measured.remarks.iter().filter(|r| r.doubtful);
+    let mut doubts: Vec<String> = remarks.map(|r| r.text.clone()).collect();
+    if measured.partial {
+        doubts.push("images are missing as far as is known".into());
+    }
+    if measured.stage == Stage::Screening {
+        doubts.push("coarse volumes, measured at 2 mm by screening".into());
+    }
+    doubts
 }
 
 fn key_image(picture: KeyPicture) -> KeyImage {

@@ -14,10 +14,11 @@ use tracing::{info, warn};
 pub use assemble::{Inputs, Made, assemble};
 pub use courier::ObjectCourier;
 
-use crate::analysis::hex;
+use crate::analysis::{SEGMENTATION, hex};
 use crate::clock::SharedClock;
 use crate::dicom::objects::{Kind, Object};
 use crate::dicom::send::DestinationSettings;
+use crate::report::facts::Stage;
 use crate::report::{Facts, Reporter};
 use crate::store::objects::{KeptObject, Wanted};
 use crate::store::{Files, Store, StoreError};
@@ -107,7 +108,7 @@ impl Results {
             pictures: series
                 .as_deref()
                 .and_then(|uid| self.files.picture_folder(&facts.study.uid, uid)),
-            labels: None,
+            labels: self.labels(facts),
             device: self.ae_title.clone(),
             result: result.to_owned(),
             kinds: self.kinds(),
@@ -129,6 +130,13 @@ impl Results {
             "results are made"
         );
         Ok(kept)
+    }
+
+    /// The label map of a measured study; screening keeps none.
+    fn labels(&self, facts: &Facts) -> Option<PathBuf> {
+        let measured = facts.measured.as_ref()?;
+        let folder = self.files.measurement_folder(&facts.study.uid)?;
+        (measured.stage == Stage::Volumetry).then(|| folder.join(SEGMENTATION))
     }
 
     /// Kinds that somebody wants; a report of measurements refers to the segmentation, so it is made

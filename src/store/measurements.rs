@@ -18,6 +18,8 @@ pub struct MeasurementRow {
     pub not_done: Option<String>,
     /// The result.
     pub result: Measurement,
+    /// When it was kept; what keeping it is given does not count.
+    pub created_at: i64,
 }
 
 /// A scanner's calibration, as kept.
@@ -73,7 +75,37 @@ impl Store {
             input: row.input,
             not_done: (row.outcome != "done").then(|| row.reason.unwrap_or_default()),
             result: serde_json::from_str(&row.result_json).unwrap_or_default(),
+            created_at: row.created_at,
         }))
+    }
+
+    /// What was measured in a study and stands: not while it is screened or measured again, and not
+    /// where that came to nothing. Whatever tells people or systems of volumes tells these, and
+    /// screening's only where there are none.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn standing_measurement(
+        &self,
+        study_id: i64,
+        volumetry: &str,
+    ) -> Result<Option<MeasurementRow>, StoreError> {
+        if volumetry != "done" {
+            return Ok(None);
+        }
+        let row = self.measurement(study_id).await?;
+        Ok(row.filter(|row| row.not_done.is_none() && !row.result.volumes.is_empty()))
+    }
+
+    /// A calibration by its version, also one that was revoked since.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn calibration(&self, version: i64) -> Result<Option<KeptCalibration>, StoreError> {
+        let row = scanner_calibration::Entity::find_by_id(version)
+            .one(self.read())
+            .await?;
+        Ok(row.map(KeptCalibration::from))
     }
 
     /// Keeps a measurement in place of an earlier one of the same study.

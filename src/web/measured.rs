@@ -2,7 +2,7 @@
 
 use super::study::{Volume, volume_rows};
 use super::words;
-use crate::analysis::outlines::LEGEND;
+use crate::analysis::outlines::{LEGEND, LESION_VIEW};
 use crate::analysis::{Lesions, Measurement};
 use crate::worklist::SeriesDetail;
 
@@ -124,7 +124,10 @@ fn planes(m: &Measurement) -> Vec<(String, String)> {
     m.pictures
         .iter()
         .map(|name| {
-            let plane = name.trim_start_matches("measured_").to_owned();
+            let plane = match name.strip_prefix(LESION_VIEW) {
+                Some(plane) => format!("{plane}, through the largest lesion"),
+                None => name.trim_start_matches("measured_").to_owned(),
+            };
             (name.clone(), plane)
         })
         .collect()

@@ -32,7 +32,7 @@ const Z_SHOWN_MAX: f64 = 3.5;
 /// Width of the scale in its own units.
 const SCALE_WIDTH: f64 = 120.0;
 /// Planes that may be asked for, with what lies over them.
-const PICTURES: [&str; 21] = [
+const PICTURES: [&str; 27] = [
     "axial",
     "coronal",
     "sagittal",
@@ -54,6 +54,12 @@ const PICTURES: [&str; 21] = [
     "measured_axial_overlay",
     "measured_coronal_overlay",
     "measured_sagittal_overlay",
+    "lesion_axial",
+    "lesion_coronal",
+    "lesion_sagittal",
+    "lesion_axial_overlay",
+    "lesion_coronal_overlay",
+    "lesion_sagittal_overlay",
 ];
 
 #[derive(Template)]

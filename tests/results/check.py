@@ -168,8 +168,36 @@ def check_pdf():
     assert bytes(ours.EncapsulatedDocument[: ours.EncapsulatedDocumentLength]).startswith(b"%PDF")
 
 
+def check_lesions():
+    """On which side lesions lie in the segmentation's space, and on which half of the key images."""
+    seg = pydicom.dcmread(results / "seg.dcm")
+    numbers = [d.SegmentNumber for d in seg.SegmentSequence if d.SegmentLabel == "white matter lesions"]
+    seen = {"lesion_left": 0, "lesion_right": 0, "picture_left": 0, "picture_right": 0}
+    shared = seg.SharedFunctionalGroupsSequence[0]
+    row, column = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, float).reshape(2, 3)
+    spacing = np.array(shared.PixelMeasuresSequence[0].PixelSpacing, float)
+    pixels = seg.pixel_array.reshape(-1, seg.Rows, seg.Columns)
+    for frame, group in zip(pixels, seg.PerFrameFunctionalGroupsSequence):
+        if group.SegmentIdentificationSequence[0].ReferencedSegmentNumber in numbers:
+            position = np.array(group.PlanePositionSequence[0].ImagePositionPatient, float)
+            r, c = np.nonzero(frame)
+            x = position[0] + c * spacing[1] * row[0] + r * spacing[0] * column[0]
+            seen["lesion_left"] += int((x > 0).sum())
+            seen["lesion_right"] += int((x < 0).sum())
+    for path in results.glob("sc*.dcm"):
+        picture = pydicom.dcmread(path)
+        if picture.PatientOrientation[0] != "L":
+            continue
+        # Columns go to the patient's left: the right half of the picture is the left half of the head.
+        marked = np.all(picture.pixel_array == (255, 100, 20), axis=-1)
+        half = marked.shape[1] // 2
+        seen["picture_right"] += int(marked[:, :half].sum())
+        seen["picture_left"] += int(marked[:, half:].sum())
+    return seen
+
+
 src = images()
 check_validity(src)
 check_study(src)
 check_pdf()
-print(json.dumps({**check_segmentation(src), **check_measurements()}))
+print(json.dumps({**check_segmentation(src), **check_measurements(), **check_lesions()}))

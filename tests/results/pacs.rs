@@ -148,6 +148,28 @@ impl Peer {
             .collect()
     }
 
+    /// Orthanc's objects, as files named by their kind.
+    pub async fn fetch(&self, folder: &Path) {
+        let instances = self.get("/instances").await;
+        let mut captures = 0;
+        for id in instances.as_array().unwrap() {
+            let id = id.as_str().unwrap();
+            let url = format!("http://127.0.0.1:{}/instances/{id}/file", self.http);
+            let bytes = reqwest::get(url).await.unwrap().bytes().await.unwrap();
+            let modality = self.get(&format!("/instances/{id}/simplified-tags")).await;
+            let name = match modality["Modality"].as_str().unwrap() {
+                "SEG" => "seg.dcm".to_owned(),
+                "SR" => "sr.dcm".to_owned(),
+                "DOC" => "pdf.dcm".to_owned(),
+                _ => {
+                    captures += 1;
+                    format!("sc{captures}.dcm")
+                }
+            };
+            std::fs::write(folder.join(name), bytes).unwrap();
+        }
+    }
+
     /// Orthanc's REST interface.
     pub async fn get(&self, path: &str) -> Value {
         let url = format!("http://127.0.0.1:{}{path}", self.http);

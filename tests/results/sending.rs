@@ -146,9 +146,10 @@ async fn a_test_delivery_is_an_echo() {
     assert!(matches!(unknown, Outcome::Later(_)), "{unknown:?}");
 }
 
-fn settings(destinations: &str) -> Vec<(String, String)> {
+pub fn settings(destinations: &str) -> Vec<(String, String)> {
     [
         ("FIRSTREAD_DICOM__DESTINATIONS", destinations),
+        ("FIRSTREAD_ANALYSIS__VOLUMETRY", "true"),
         ("FIRSTREAD_OUTBOX__RETRY_FIRST_SECONDS", "1"),
     ]
     .map(|(k, v)| (k.to_owned(), v.to_owned()))
@@ -161,7 +162,13 @@ async fn deliveries(server: &TestServer, uid: &str) -> Vec<Value> {
 }
 
 /// Waits until so many deliveries to a destination stand so.
-async fn wait_for(server: &TestServer, uid: &str, to: &str, state: &str, n: usize) -> Vec<Value> {
+pub async fn wait_for(
+    server: &TestServer,
+    uid: &str,
+    to: &str,
+    state: &str,
+    n: usize,
+) -> Vec<Value> {
     let started = Instant::now();
     loop {
         let all = deliveries(server, uid).await;
@@ -201,18 +208,23 @@ async fn a_study_sent_in_is_in_orthanc_while_a_dead_pacs_waits_and_a_picky_one_r
     assert!(sent, "{said}");
     server.wait_until_ranked(&uid).await;
     let ranked = started.elapsed();
-    // a report of measurements, a PDF, and three or six key images
-    let to_orthanc = wait_for(&server, &uid, "orthanc", "delivered", 5).await;
+    server.wait_for(&uid, |i| i["volumetry"] == "done").await;
+    let measured = started.elapsed();
     server.wait_until_idle().await;
+    // a segmentation, a report of measurements, a PDF, and three to nine key images
+    let to_orthanc = wait_for(&server, &uid, "orthanc", "delivered", 6).await;
+    let made = to_orthanc.len();
+    wait_for(&server, &uid, "orthanc", "delivered", made).await;
+    assert!(started.elapsed() < Duration::from_mins(5));
     eprintln!(
-        "ranked after {ranked:?}, in Orthanc after {:?}",
+        "ranked after {ranked:?}, measured after {measured:?}, in Orthanc after {:?}",
         started.elapsed()
     );
     let kinds: Vec<&str> = to_orthanc
         .iter()
         .filter_map(|d| d["object"].as_str())
         .collect();
-    for kind in ["sr", "pdf", "sc"] {
+    for kind in ["seg", "sr", "pdf", "sc"] {
         assert!(kinds.contains(&kind), "{kinds:?}");
     }
     let n = to_orthanc.len();
@@ -233,7 +245,7 @@ async fn a_study_sent_in_is_in_orthanc_while_a_dead_pacs_waits_and_a_picky_one_r
         .iter()
         .filter_map(|s| s["MainDicomTags"]["Modality"].as_str())
         .collect();
-    for modality in ["SR", "DOC", "OT"] {
+    for modality in ["SEG", "SR", "DOC", "OT"] {
         assert!(modalities.contains(&modality), "{modalities:?}");
     }
     // Orthanc shows the PDF
@@ -249,6 +261,7 @@ async fn a_study_sent_in_is_in_orthanc_while_a_dead_pacs_waits_and_a_picky_one_r
     let url = format!("http://127.0.0.1:{}/instances/{instance}/pdf", orthanc.http);
     let shown = reqwest::get(url).await.unwrap().bytes().await.unwrap();
     assert!(shown.starts_with(b"%PDF"));
+    judge_what_orthanc_has(&server, &orthanc, &uid, &study).await;
     // the picky one refused the one, and has the others
     let refused = wait_for(&server, &uid, "picky", "dead", 1).await;
     wait_for(&server, &uid, "picky", "delivered", n - 1).await;
@@ -269,6 +282,29 @@ async fn a_study_sent_in_is_in_orthanc_while_a_dead_pacs_waits_and_a_picky_one_r
     assert_eq!(waiting.len(), 1);
     assert!(["waiting", "sending"].contains(&waiting[0]["state"].as_str().unwrap()));
     come_back(&server, &uid, &picky.files()).await;
+}
+
+/// What highdicom and dciodvfy say of what lies in Orthanc, against what the server measured.
+async fn judge_what_orthanc_has(server: &TestServer, orthanc: &Peer, uid: &str, study: &Path) {
+    let Some(python) = crate::objects::judge() else {
+        return;
+    };
+    let work = tempfile::tempdir().unwrap();
+    orthanc.fetch(work.path()).await;
+    let told = server.get(&format!("/api/v1/studies/{uid}")).await;
+    let csv = work.path().join("volumes.csv");
+    std::fs::write(&csv, crate::measured::csv_of(&told)).unwrap();
+    let labels = server.data.join("measurements").join(uid);
+    let labels = labels.join("segmentation.nii.gz");
+    let source = study.join("t1_flair_study/t1_mprage");
+    let said = crate::objects::judged(&python, work.path(), &source, &labels, &csv);
+    eprintln!("in Orthanc: {said}");
+    assert_eq!(said["seg_wrong"], 0, "{said}");
+    assert!(said["seg_labelled"].as_u64().unwrap() > 500_000, "{said}");
+    assert!(said["segments"].as_u64().unwrap() > 25, "{said}");
+    assert_eq!(said["missing"], json!([]), "{said}");
+    let volumes = told["measurement"]["volumes"].as_array().unwrap().len();
+    assert_eq!(said["measurements"], volumes, "{said}");
 }
 
 /// Our own objects that come back are kept and change nothing.

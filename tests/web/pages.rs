@@ -225,6 +225,8 @@ async fn a_measured_study_shows_its_volumes_lesions_and_doubts() {
             lesions: Some(Lesions {
                 count: 3,
                 volume_mm3: 4200.0,
+                left_mm3: 4200.0,
+                right_mm3: 0.0,
                 percent_icv: 0.3,
                 regions: vec![LesionRegion {
                     region: Region::Periventricular,
@@ -250,6 +252,7 @@ async fn a_measured_study_shows_its_volumes_lesions_and_doubts() {
             input: "input".into(),
             not_done: None,
             result,
+            created_at: 0,
         };
         for _ in 0..2 {
             // In place of the earlier one.

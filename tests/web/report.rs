@@ -57,7 +57,8 @@ fn text_of(pdf: &[u8]) -> Option<String> {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), pdf).unwrap();
     let read = Command::new("pdftotext")
-        .args(["-layout", "-enc", "UTF-8"])
+        // One column after the other.
+        .args(["-raw", "-enc", "UTF-8"])
         .arg(file.path())
         .arg("-")
         .output();

@@ -386,14 +386,17 @@ pub fn of_settings(settings: &AlertSettings, data: &Path) -> Alerts {
 }
 
 fn reporter() -> Reporter {
+    // A hippocampus of 6251 mm3 in a head of 1432.1 ml has z -2.44 by these at 60.5 years, F: curves are drawn
+    // where they agree with the table.
     let offsets = "model_sha256 = \"00\"\nscans = 12\n[structures]\n\
-                   \"total hippocampus\" = { offset = 0.28, sd = 0.09 }\n\
+                   \"total hippocampus\" = { offset = 0.0265, sd = 0.09 }\n\
                    \"total intracranial\" = { offset = 0.07, sd = 0.06 }\n";
     Reporter {
         settings: ReportSettings::default(),
         norms: Arc::new(Norms::parse(firstread::serve::NORM_TABLE).unwrap()),
         time_zone: chrono_tz::Tz::UTC,
         screening: Some((MODEL.into(), toml::from_str(offsets).unwrap())),
+        measuring: None,
     }
 }
 

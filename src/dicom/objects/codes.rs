@@ -45,6 +45,7 @@ pub(super) const ANATOMICAL_STRUCTURE: Code = sct("91723000", "Anatomical Struct
 pub(super) const ARTIFICIAL_INTELLIGENCE: Code = dcm("123110", "Artificial Intelligence");
 pub(super) const SEGMENTATION: Code = dcm("113076", "Segmentation");
 pub(super) const SOURCE_IMAGE: Code = dcm("121322", "Source image for image processing operation");
+pub(super) const COMMENT: Code = dcm("121106", "Comment");
 pub(super) const VOLUME: Code = sct("118565006", "Volume");
 pub(super) const Z_SCORE: Code = dcm("121416", "Z-Score of measurement");
 pub(super) const PERCENTILE: Code = dcm("121415", "Percentile Ranking of measurement");

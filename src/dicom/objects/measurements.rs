@@ -25,6 +25,15 @@ pub struct Measure {
     pub segment: Option<u16>,
 }
 
+/// What is said of all measurements.
+#[derive(Debug, Clone, Copy)]
+pub struct Said<'a> {
+    /// The norms that they were compared with.
+    pub norms: &'a str,
+    /// What makes them doubtful; said beside each number.
+    pub doubts: &'a [String],
+}
+
 /// Makes the report. `segmentation` is the object that segments refer to.
 ///
 /// # Errors
@@ -34,11 +43,11 @@ pub fn measurement_report(
     maker: &Maker,
     measures: &[Measure],
     segmentation: Option<&Object>,
-    norms: &str,
+    said: Said<'_>,
 ) -> Result<Object, CannotMake> {
     let groups: Vec<Item> = measures
         .iter()
-        .filter_map(|measure| group(source, maker, measure, segmentation, norms))
+        .filter_map(|measure| group(source, maker, measure, segmentation, said))
         .collect();
     if groups.is_empty() {
         return Err(CannotMake::because("nothing was measured"));
@@ -94,7 +103,7 @@ fn group(
     maker: &Maker,
     measure: &Measure,
     segmentation: Option<&Object>,
-    norms: &str,
+    said: Said<'_>,
 ) -> Option<Item> {
     let (site, half) = site_of(&measure.structure)?;
     let segment = measure.segment.zip(segmentation);
@@ -114,7 +123,11 @@ fn group(
     for item in algorithm(maker) {
         group.and(item);
     }
-    group.and(volume(measure, norms));
+    group.and(volume(measure, said.norms));
+    for doubt in said.doubts {
+        let text = format!("doubtful: {doubt}");
+        group.and(Item::text(Relation::Contains, codes::COMMENT, &text));
+    }
     if let Some((segment, object)) = segment {
         group.and(Item::image(
             codes::REFERENCED_SEGMENT,

@@ -17,7 +17,7 @@ mod tree;
 use sha2::{Digest, Sha256};
 
 pub use encapsulated::pdf;
-pub use measurements::{Measure, measurement_report};
+pub use measurements::{Measure, Said, measurement_report};
 pub use secondary::{KeyImage, key_images};
 pub use segmentation::{Labels, Segments, segmentation};
 pub use source::{Source, SourceImage};

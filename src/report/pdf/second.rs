@@ -1,7 +1,7 @@
-//! The second page: curves, lesions, quality, ranking, versions.
+//! The second page: curves, ranking, lesions, ratios and sides, quality, versions.
 
 use super::paper::{Align, BAND, BAND_OUTER, INK, MARK, PALE, Paper, RULE, Style};
-use super::{MARGIN, ROOM, WIDTH, section};
+use super::{HEIGHT, MARGIN, ROOM, section};
 use crate::report::Content;
 use crate::report::content::Field;
 use crate::report::curves::Curve;
@@ -9,52 +9,109 @@ use crate::report::curves::Curve;
 /// Curves beside each other.
 const COLUMNS: usize = 3;
 /// Size of one curve with its labels, points.
-const CELL: [f32; 2] = [ROOM / 3.0, 132.0];
+const CELL: [f32; 2] = [ROOM / 3.0, 118.0];
 /// What stands around a curve: left, top, right, below.
 const AROUND: [f32; 4] = [28.0, 16.0, 10.0, 18.0];
+/// Two columns, points: how wide each is, and where the second begins.
+const HALF: f32 = (ROOM - 20.0) / 2.0;
+const SECOND: f32 = MARGIN + HALF + 20.0;
+/// A line of a version, points.
+const VERSION: f32 = 11.5;
+const VERSIONS_MAX: usize = 9;
+/// Where text ends, points from the top.
+const BOTTOM: f32 = HEIGHT - MARGIN - 6.0;
+const TEXT: f32 = 8.5;
 
 pub(super) fn page(paper: &mut Paper<'_, '_>, content: &Content) {
-    let mut y = MARGIN;
-    y = section(paper, content.headings[2], y - 8.0);
-    y = paper.paragraph(
-        &content.curves_note,
-        [MARGIN, y],
-        ROOM,
-        Style::of(8.0).pale(),
-        3,
-    );
+    let mut y = section(paper, content.headings[2], MARGIN - 8.0);
+    let pale = Style::of(8.0).pale();
+    y = paper.paragraph(&content.curves_note, [MARGIN, y], ROOM, pale, 3);
     y = curves(paper, &content.curves, y);
-    y = section(paper, content.headings[0], y);
-    paper.text(&content.ranked, MARGIN, y, Style::of(9.0));
-    y += 14.0;
-    for term in &content.terms {
-        y = pair(paper, term, y);
-    }
-    y = section(paper, content.headings[3], y);
+
+    let top = section(paper, content.headings[0], y);
+    let left = ranking(paper, content, top);
+    title(paper, content.headings[3], top);
+    let mut right = top;
     for line in content.lesions.iter().take(6) {
-        y = paper.paragraph(line, [MARGIN, y], ROOM, Style::of(8.5), 1) + 1.0;
+        right = paper.paragraph(line, [SECOND, right], HALF, Style::of(TEXT), 3) + 1.0;
+    }
+    y = left.max(right) - 4.0;
+
+    if !content.ratios.is_empty() {
+        let top = section(paper, content.headings[6], y);
+        let mut left = top;
+        for ratio in &content.ratios {
+            left = wrapped_pair(paper, ratio, left);
+        }
+        let mut right = top;
+        for line in &content.sides {
+            right = paper.paragraph(line, [SECOND, right], HALF, Style::of(TEXT), 2) + 1.0;
+        }
+        y = left.max(right) - 4.0;
     }
     y = section(paper, content.headings[4], y);
-    for line in content.quality.iter().take(9) {
-        y = paper.paragraph(line, [MARGIN, y], ROOM, Style::of(8.5), 2) + 1.0;
-    }
+    y = quality(paper, content, y, BOTTOM - versions_height(content));
     y = section(paper, content.headings[5], y);
-    for version in content.versions.iter().take(9) {
+    versions(paper, content, y);
+}
+
+/// The heading of the second column.
+fn title(paper: &mut Paper<'_, '_>, title: &str, under: f32) {
+    paper.text(title, SECOND, under - 12.0, Style::of(9.5).bold());
+}
+
+fn ranking(paper: &mut Paper<'_, '_>, content: &Content, y: f32) -> f32 {
+    let style = Style::of(TEXT);
+    let mut y = paper.paragraph(&content.ranked, [MARGIN, y], HALF, style, 2) + 1.0;
+    for term in &content.terms {
+        y = wrapped_pair(paper, term, y);
+    }
+    y
+}
+
+/// A text and a number at the right edge of the first column.
+fn wrapped_pair(paper: &mut Paper<'_, '_>, field: &Field, y: f32) -> f32 {
+    let style = Style::of(TEXT).align(Align::Right);
+    paper.text(&field.value, MARGIN + HALF, y, style);
+    let label = paper.fonts.writable(&field.label);
+    paper.paragraph(&label, [MARGIN, y], HALF - 48.0, Style::of(TEXT), 2) + 1.0
+}
+
+/// As many sentences as there is room for; what is left out is said.
+fn quality(paper: &mut Paper<'_, '_>, content: &Content, y: f32, bottom: f32) -> f32 {
+    const LINES_MAX: usize = 2;
+    const LINE: f32 = 1.35 * TEXT;
+    let mut y = y;
+    for line in &content.quality {
+        let lines = paper.fonts.wrap(line, TEXT, ROOM).len().min(LINES_MAX);
+        #[expect(clippy::cast_precision_loss, reason = "one or two lines")]
+        let after = y + LINE * (lines + 1) as f32;
+        if after > bottom {
+            let rest = content.language.say(
+                "The rest stands on the report's page.",
+                "Der Rest steht auf der Seite des Berichts.",
+            );
+            return paper.paragraph(rest, [MARGIN, y], ROOM, Style::of(TEXT).pale(), 1) + 1.0;
+        }
+        y = paper.paragraph(line, [MARGIN, y], ROOM, Style::of(TEXT), LINES_MAX) + 1.0;
+    }
+    y
+}
+
+/// With its heading.
+#[expect(clippy::cast_precision_loss, reason = "a handful of lines")]
+fn versions_height(content: &Content) -> f32 {
+    24.0 + VERSION * content.versions.len().min(VERSIONS_MAX) as f32
+}
+
+fn versions(paper: &mut Paper<'_, '_>, content: &Content, y: f32) {
+    let mut y = y;
+    for version in content.versions.iter().take(VERSIONS_MAX) {
         paper.text(&version.label, MARGIN, y, Style::of(8.0).pale());
         let value = paper.fonts.cut(&version.value, 8.0, false, ROOM - 140.0);
         paper.text(&value, MARGIN + 140.0, y, Style::of(8.0));
-        y += 11.5;
+        y += VERSION;
     }
-}
-
-/// A text and a number at the right edge.
-fn pair(paper: &mut Paper<'_, '_>, field: &Field, y: f32) -> f32 {
-    let label = paper.fonts.writable(&field.label);
-    let label = paper.fonts.cut(&label, 8.5, false, ROOM - 60.0);
-    paper.text(&label, MARGIN, y, Style::of(8.5));
-    let style = Style::of(8.5).align(Align::Right);
-    paper.text(&field.value, WIDTH - MARGIN, y, style);
-    y + 12.0
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a handful of curves")]
