@@ -87,6 +87,10 @@ impl MigratorTrait for Migrator {
                 up: include_str!("m20261126_000071_destinations.sql"),
             }),
             Box::new(SqlStep {
+                name: "m20261126_000080_commitment",
+                up: include_str!("m20261126_000080_commitment.sql"),
+            }),
+            Box::new(SqlStep {
                 name: "m20261126_000085_follow_up",
                 up: include_str!("m20261126_000085_follow_up.sql"),
             }),

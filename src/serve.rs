@@ -381,6 +381,7 @@ impl Server {
             root: config.listen.data.clone(),
             destinations: config.dicom.destinations.clone(),
             ae_title: config.dicom.ae_title.clone(),
+            clock: clock.clone(),
         };
         let names = config.dicom.destinations.iter().map(|d| d.name.clone());
         routes.add(names.collect(), Arc::new(objects));

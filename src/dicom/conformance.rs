@@ -170,8 +170,11 @@ const SENT: &str = "\nThe objects go into the study that was measured, as series
     | 0x0000, 0xB000, 0xB006, 0xB007, 0x0111 | delivered |\n\
     | 0xA7xx, 0x0110, 0x0124, no answer, no association | tried again, waiting longer each time |\n\
     | any other, SOP class not accepted | given up and shown; an administrator can resend |\n\n\
-    Storage commitment is asked for where the destination says so and offers it. A report of failure on the same \
-    association sends the object again.\n";
+    Storage commitment is asked for where the destination says so and offers it. The report (N-EVENT-REPORT) is \
+    taken on the same association, and on one that the PACS opens to our listener, where it proposes the SCP role \
+    for Storage Commitment Push Model `1.2.840.10008.1.20.1` and gets it; it must be admitted there as a caller, \
+    and is matched by its Transaction UID (0x0112: no such transaction). A report of failure sends the object \
+    again, at most three times.\n";
 
 #[cfg(test)]
 mod tests {

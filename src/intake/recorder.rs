@@ -14,7 +14,9 @@ use tracing::{error, info, warn};
 
 use super::{IntakeSettings, OWN_UID_ROOT, Settle, SettleRules, age_years};
 use crate::clock::SharedClock;
-use crate::dicom::receive::{AssociationId, BadObject, Kept, ObjectSink, ReceivedObject, Refusal};
+use crate::dicom::receive::{
+    AssociationId, BadObject, CommitmentReport, Kept, ObjectSink, ReceivedObject, Refusal,
+};
 use crate::store::arrivals::{Arrival, PatientKey, Recent, TouchedSeries};
 use crate::store::files::{Files, move_into_place, sync_folder};
 use crate::store::intake::QuarantineEntry;
@@ -123,6 +125,26 @@ impl ObjectSink for Intake {
         answered
             .await
             .unwrap_or_else(|_| Err(refusal("the server is stopping")))
+    }
+
+    async fn commitment(&self, report: CommitmentReport) -> Result<bool, Refusal> {
+        let CommitmentReport {
+            transaction_uid,
+            all_kept,
+        } = report;
+        let now_ms = self.parts.clock.now_ms();
+        let taken = self
+            .parts
+            .store
+            .take_commitment_report(&transaction_uid, all_kept, now_ms);
+        let known = taken.await.map_err(|e| {
+            error!(error = %e, "could not note a commitment");
+            refusal("could not be noted")
+        })?;
+        if known && !all_kept {
+            warn!("a destination stored an object and does not commit to keep it");
+        }
+        Ok(known)
     }
 
     async fn set_aside(&self, object: BadObject) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::clock::UnixMillis;
+use crate::clock::{SharedClock, UnixMillis};
 use crate::dicom::objects::{Kind, derived_uid};
 use crate::dicom::send::{
     CommitOutcome, DestinationSettings, SendError, StoreOutcome, commit, echo, store,
@@ -14,6 +14,7 @@ use crate::intake::OWN_UID_ROOT;
 use crate::outbox::machine::Outcome;
 use crate::outbox::{Attempt, Courier};
 use crate::store::Store;
+use crate::store::commitments::Commitment;
 use crate::store::objects::KeptObject;
 use crate::store::outbox::{Batch, TEST};
 
@@ -30,6 +31,8 @@ pub struct ObjectCourier {
     pub destinations: Vec<DestinationSettings>,
     /// Our AE title.
     pub ae_title: String,
+    /// Time.
+    pub clock: SharedClock,
 }
 
 #[async_trait]
@@ -51,20 +54,27 @@ impl ObjectCourier {
             };
         }
         match self.store.object_of_delivery(batch.id).await {
-            Ok(Some(object)) => self.send(to, &object).await,
+            Ok(Some(object)) => self.send(to, &object, batch.id).await,
             Ok(None) => Outcome::Never("there is no object to it".into()),
             Err(e) => Outcome::Later(format!("database: {e}")),
         }
     }
 
-    async fn send(&self, to: &DestinationSettings, object: &KeptObject) -> Outcome {
+    async fn send(
+        &self,
+        to: &DestinationSettings,
+        object: &KeptObject,
+        delivery_id: i64,
+    ) -> Outcome {
         let Some(kind) = Kind::ALL.into_iter().find(|k| k.as_str() == object.kind) else {
             return Outcome::Never("it is of no kind that is known".into());
         };
         let file = self.root.join(&object.path);
         let uid = &object.sop_instance_uid;
         match store(to, &self.ae_title, kind, uid, &file).await {
-            Ok(StoreOutcome::Stored) if to.commitment => self.commitment(to, kind, uid).await,
+            Ok(StoreOutcome::Stored) if to.commitment => {
+                self.commitment(to, kind, uid, delivery_id).await
+            }
             Ok(StoreOutcome::Stored) => Outcome::Delivered,
             Ok(StoreOutcome::Later(why)) => Outcome::Later(why),
             Ok(StoreOutcome::Refused(why)) => Outcome::Never(format!("refused: {why}")),
@@ -73,16 +83,44 @@ impl ObjectCourier {
     }
 
     /// What the PACS stored and does not promise to keep is sent again. One that does not offer the
-    /// service, or reports later, has stored it all the same.
-    async fn commitment(&self, to: &DestinationSettings, kind: Kind, uid: &str) -> Outcome {
+    /// service has stored it all the same; one that reports later says so to our listener.
+    async fn commitment(
+        &self,
+        to: &DestinationSettings,
+        kind: Kind,
+        uid: &str,
+        delivery_id: i64,
+    ) -> Outcome {
         let transaction = transaction(&to.name, uid);
         let what = (kind.sop_class_uid(), uid);
-        match commit(to, &self.ae_title, &transaction, what, COMMIT_WAIT).await {
+        // Before it is asked: the report may be here, on an association of its own, before the answer.
+        self.note(delivery_id, &transaction, Commitment::Requested)
+            .await;
+        let answered = commit(to, &self.ae_title, &transaction, what, COMMIT_WAIT).await;
+        if let Ok(CommitOutcome::Committed) = answered {
+            self.note(delivery_id, &transaction, Commitment::Committed)
+                .await;
+        }
+        match answered {
             Ok(CommitOutcome::Failed) => {
                 Outcome::Later("stored, but the destination does not commit to keep it".into())
             }
             Ok(_) => Outcome::Delivered,
             Err(e) => Outcome::Later(format!("stored, but not asked to commit: {e}")),
+        }
+    }
+}
+
+impl ObjectCourier {
+    /// What cannot be noted is no reason to send an object again.
+    async fn note(&self, delivery_id: i64, transaction: &str, said: Commitment) {
+        let now_ms = self.clock.now_ms();
+        let noted = self
+            .store
+            .note_commitment(delivery_id, transaction, said, now_ms)
+            .await;
+        if let Err(e) = noted {
+            tracing::warn!(error = %e, "could not note a commitment");
         }
     }
 }

@@ -138,6 +138,25 @@ async fn keep(
     Ok(row.insert(tx).await?.id)
 }
 
+/// A delivery of an object that waits to be sent.
+pub(super) async fn fresh_delivery(
+    tx: &DatabaseTransaction,
+    destination: &str,
+    now_ms: UnixMillis,
+) -> Result<i64, StoreError> {
+    let row = delivery::ActiveModel {
+        destination: Set(destination.to_owned()),
+        kind: Set(OBJECT.to_owned()),
+        dedup_key: Set(fresh_key()?),
+        state: Set(State::Waiting.as_str().to_owned()),
+        attempts: Set(0),
+        due_at: Set(now_ms),
+        created_at: Set(now_ms),
+        ..Default::default()
+    };
+    Ok(row.insert(tx).await?.id)
+}
+
 async fn ask(
     tx: &DatabaseTransaction,
     object_id: i64,
@@ -152,21 +171,12 @@ async fn ask(
     if known.is_some() {
         return Ok(());
     }
-    let row = delivery::ActiveModel {
-        destination: Set(destination.to_owned()),
-        kind: Set(OBJECT.to_owned()),
-        dedup_key: Set(fresh_key()?),
-        state: Set(State::Waiting.as_str().to_owned()),
-        attempts: Set(0),
-        due_at: Set(now_ms),
-        created_at: Set(now_ms),
-        ..Default::default()
-    };
-    let delivery_id = row.insert(tx).await?.id;
+    let delivery_id = fresh_delivery(tx, destination, now_ms).await?;
     let carried = object_delivery::ActiveModel {
         delivery_id: Set(delivery_id),
         object_id: Set(object_id),
         destination: Set(destination.to_owned()),
+        sent_again: Set(0),
         ..Default::default()
     };
     carried.insert(tx).await?;

@@ -1,19 +1,21 @@
 """A PACS that answers as it is told: pacs.py PORT FOLDER ANSWERS_JSON
 
 ANSWERS maps a SOP class name's first letters (or "*") to a status; "commit": 1 (all) or 2 (failed) offers
-storage commitment and reports on the same association; "silent": true never answers; "find": {"matches": N} answers
-queries with N studies, then with "status" if there is one.
+storage commitment and reports on the same association; "commit": [2, 1] reports on associations of its own to
+127.0.0.1 at the port that the file FOLDER.port holds, one after the other, and notes what it is answered in FOLDER.said;
+"silent": true never answers; "find": {"matches": N} answers queries with N studies, then with "status" if there is one.
 Prints "ready" once it listens. Stored objects lie in FOLDER.
 """
 
 import json
 import sys
+import threading
 import time
 from pathlib import Path
 
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
-from pynetdicom import AE, evt
+from pynetdicom import AE, build_role, evt
 from pynetdicom.sop_class import (
     StorageCommitmentPushModel,
     StudyRootQueryRetrieveInformationModelFind,
@@ -39,16 +41,37 @@ def store(event):
     return answers.get("*", 0)
 
 
+def report_there(report, kind):
+    """On an association of our own, as the provider of the service (PS3.4 J.3.3)."""
+    ours = AE(ae_title="PACS")
+    ours.add_requested_context(StorageCommitmentPushModel)
+    role = build_role(StorageCommitmentPushModel, scp_role=True)
+    port = int(folder.with_suffix(".port").read_text())
+    assoc = ours.associate("127.0.0.1", port, ae_title="FIRSTREAD", ext_neg=[role])
+    assert assoc.is_established
+    accepted = assoc.accepted_contexts[0]
+    unknown = Dataset()
+    unknown.TransactionUID = "1.2.3.4.5"
+    said = [f"roles {accepted.as_scu} {accepted.as_scp}"]
+    for what in (unknown, report):
+        status, _ = assoc.send_n_event_report(what, kind, StorageCommitmentPushModel, "1.2.840.10008.1.20.1.1")
+        said.append(f"{status.Status:#06x}")
+    assoc.release()
+    with folder.with_suffix(".said").open("a") as file:
+        print(*said, file=file)
+
+
 def action(event):
     answered = Dataset()
     asked = event.action_information
     report = Dataset()
     report.TransactionUID = asked.TransactionUID
     report.ReferencedSOPSequence = asked.ReferencedSOPSequence
-    import threading
 
     def later():
         time.sleep(0.2)
+        if isinstance(answers["commit"], list):
+            return report_there(report, answers["commit"].pop(0))
         event.assoc.send_n_event_report(
             report, answers["commit"], StorageCommitmentPushModel, "1.2.840.10008.1.20.1.1")
 

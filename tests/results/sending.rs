@@ -118,6 +118,43 @@ async fn commitment_is_asked_for_where_it_is_offered() {
 }
 
 #[tokio::test]
+async fn a_report_of_commitment_is_taken_on_an_association_of_its_own() {
+    // The first object is not kept and sent again, then it is.
+    let Some(peer) = Peer::told(&json!({"commit": [2, 1]})) else {
+        return;
+    };
+    let listed = format!(
+        "[{{name=\"pacs\", ae_title=\"PACS\", host=\"127.0.0.1\", port={}, objects=[\"pdf\"], \
+         commitment=true}}]",
+        peer.port
+    );
+    let mut settings = settings(&listed);
+    settings.push(("FIRSTREAD_ANALYSIS__VOLUMETRY".into(), "false".into()));
+    let server = TestServer::start_with(&Database::Sqlite, &settings);
+    let beside = |ending: &str| peer.folder.path().with_extension(ending);
+    std::fs::write(beside("port"), server.dicom.port().to_string()).unwrap();
+    let files = dicom_files(&sample("one"));
+    let uid = study_uid(&files[0]);
+    assert!(server.send(&files).0);
+    let started = Instant::now();
+    let said = loop {
+        let said = std::fs::read_to_string(beside("said")).unwrap_or_default();
+        if said.lines().count() == 2 {
+            break said;
+        }
+        assert!(started.elapsed() < Duration::from_mins(2), "{said:?}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    };
+    // The peer provides the service; a transaction of nobody's is told from ours.
+    let expected = "roles False True 0x0112 0x0000\n".repeat(2);
+    assert_eq!(said, expected);
+    wait_for(&server, &uid, "pacs", "delivered", 1).await;
+    std::fs::remove_file(beside("port")).unwrap();
+    std::fs::remove_file(beside("said")).unwrap();
+    assert_eq!(peer.files().len(), 1, "the same object");
+}
+
+#[tokio::test]
 async fn a_test_delivery_is_an_echo() {
     let folder = tempfile::tempdir().unwrap();
     let peer = Peer::storescp();
@@ -129,6 +166,7 @@ async fn a_test_delivery_is_an_echo() {
             destination("dead", "PACS", free_port()),
         ],
         ae_title: "FIRSTREAD".into(),
+        clock: std::sync::Arc::new(firstread::clock::SystemClock),
     };
     let batch = Batch {
         id: 1,

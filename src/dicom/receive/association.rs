@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use dicom_dictionary_std::uids;
 use dicom_ul::association::{Association as _, AsyncServerAssociation};
 use dicom_ul::pdu::{AbortRQServiceProviderReason, PresentationContextResultReason};
 use tokio::net::TcpStream;
@@ -15,6 +16,7 @@ use crate::dicom::guard;
 use crate::dicom::header::ObjectHeader;
 
 use super::command::{self, COMMAND_BYTES_MAX, Request};
+use super::commitment::Arriving;
 use super::link::{Link, LinkError, Pdv, Pdvs, Received};
 use super::settings::ReceiveSettings;
 use super::spool::{Arrival, Arrived, Label, Spool};
@@ -87,6 +89,8 @@ enum Stage {
     Command { context: u8, bytes: Vec<u8> },
     /// A data set is not complete.
     Data(Box<Message>),
+    /// A report of commitment is not complete.
+    Report(Box<Arriving>),
 }
 
 struct Message {
@@ -205,8 +209,21 @@ impl Association {
                 }
                 Ok(())
             }
-            (Stage::Data(_), false) => Err(End::Violation("data set in two contexts")),
-            (Stage::Data(_), true) => Err(End::Violation("command inside a data set")),
+            (Stage::Report(report), false) if report.context == pdv.context => {
+                if !report.push(pdv.bytes) {
+                    return Err(End::Violation("report too long"));
+                }
+                if pdv.is_last {
+                    self.report_complete(link).await?;
+                }
+                Ok(())
+            }
+            (Stage::Data(_) | Stage::Report(_), false) => {
+                Err(End::Violation("data set in two contexts"))
+            }
+            (Stage::Data(_) | Stage::Report(_), true) => {
+                Err(End::Violation("command inside a data set"))
+            }
             (Stage::Idle | Stage::Command { .. }, false) => {
                 Err(End::Violation("data set without a command"))
             }
@@ -244,6 +261,19 @@ impl Association {
             tracing::warn!(association = self.id, %bad, "command not understood");
             End::Violation("bad command set")
         })?;
+        if request.field == command::EVENT_REPORT
+            && request.has_data_set
+            && let Some(known) = self.contexts.get(&context)
+            && known.abstract_syntax == uids::STORAGE_COMMITMENT_PUSH_MODEL
+        {
+            self.stage = Stage::Report(Box::new(Arriving {
+                context,
+                request,
+                explicit: known.transfer_syntax != uids::IMPLICIT_VR_LITTLE_ENDIAN,
+                bytes: Vec::new(),
+            }));
+            return Ok(());
+        }
         let judged = match request.field {
             command::CANCEL => {
                 // nothing of ours takes long enough to be cancelled (PS3.7 9.3.2.3)
@@ -326,6 +356,25 @@ impl Association {
         self.answer(context, &request, &answer, link).await
     }
 
+    /// A report of commitment is complete.
+    async fn report_complete(&mut self, link: &mut Link) -> Result<(), End> {
+        let Stage::Report(report) = std::mem::replace(&mut self.stage, Stage::Idle) else {
+            return Ok(());
+        };
+        let answer = match report.read() {
+            None => Answer::cannot_understand("no transaction UID"),
+            Some(read) => match self.shared.sink.commitment(read).await {
+                Ok(true) => Answer::SUCCESS,
+                Ok(false) => Answer::no_such_instance("no such transaction"),
+                Err(refusal) => Answer::refused(refusal.status, &refusal.comment),
+            },
+        };
+        let Arriving {
+            context, request, ..
+        } = *report;
+        self.answer(context, &request, &answer, link).await
+    }
+
     /// Gives a sound object to the sink.
     async fn file(&mut self, request: &Request, arrived: Arrived, header: ObjectHeader) -> Answer {
         let said = |uid: &[u8]| guard::uid(uid).unwrap_or_default().to_owned();
@@ -404,6 +453,7 @@ impl Association {
         self.deadline = None;
         match (answer.status, request.field) {
             (0, command::ECHO) => self.counts.echoed += 1,
+            (0, command::EVENT_REPORT) => {}
             (0, _) => self.counts.stored += 1,
             (0xB000..=0xBFFF, _) => self.counts.kept_aside += 1,
             _ => self.counts.refused += 1,

@@ -9,6 +9,8 @@ pub const COMMAND_BYTES_MAX: usize = 16 * 1024;
 
 /// C-STORE-RQ.
 pub const STORE: u16 = 0x0001;
+/// N-EVENT-REPORT-RQ.
+pub const EVENT_REPORT: u16 = 0x0100;
 /// C-ECHO-RQ.
 pub const ECHO: u16 = 0x0030;
 /// C-CANCEL-RQ; never answered.
@@ -29,6 +31,8 @@ pub struct Request {
     pub sop_class: Vec<u8>,
     /// (0000,1000) Affected SOP Instance UID, or (0000,1001) Requested; as sent, bounded
     pub sop_instance: Vec<u8>,
+    /// (0000,1002) Event Type ID
+    pub event_type: Option<u16>,
     /// Whether a data set follows, by (0000,0800)
     pub has_data_set: bool,
 }
@@ -66,6 +70,7 @@ impl Request {
                 0x0110 | 0x0120 => message_id = us(value),
                 0x0800 => data_set_type = us(value),
                 0x0002 | 0x0003 => request.sop_class = bounded(value),
+                0x1002 => request.event_type = us(value),
                 0x1000 | 0x1001 => request.sop_instance = bounded(value),
                 _ => {}
             }
@@ -95,6 +100,9 @@ impl Request {
         }
         if !self.sop_instance.is_empty() {
             put(&mut body, 0x1000, &self.sop_instance, 0);
+        }
+        if let Some(event) = self.event_type {
+            put(&mut body, 0x1002, &event.to_le_bytes(), 0);
         }
         let mut command = Vec::with_capacity(body.len() + 12);
         let length = u32::try_from(body.len()).unwrap_or(u32::MAX);

@@ -1,4 +1,5 @@
-//! C-ECHO and C-STORE service class provider (PS3.4 Annexes A and B).
+//! C-ECHO and C-STORE service class provider (PS3.4 Annexes A and B), and who is told of storage
+//! commitment (PS3.4 J).
 //!
 //! The way of an object: [`listen`] admits the connection, `negotiate` the association,
 //! `link` brings its PDUs, `association` puts the DIMSE messages together, `spool` writes the
@@ -11,6 +12,7 @@
 
 mod association;
 pub(super) mod command;
+mod commitment;
 mod link;
 mod listen;
 mod negotiate;
@@ -18,6 +20,7 @@ mod settings;
 mod spool;
 mod status;
 
+pub use commitment::{ALL_COMMITTED, CommitmentReport};
 pub use listen::serve;
 pub use negotiate::{STORAGE_CLASSES, TRANSFER_SYNTAXES};
 pub(super) use settings::check_ae;
@@ -95,6 +98,11 @@ pub trait ObjectSink: Send + Sync + 'static {
 
     /// Keeps a refused object's bytes in quarantine with the reason (bounded: may only record it).
     async fn set_aside(&self, object: BadObject);
+
+    /// A PACS reports what it promises to keep. False where we asked for nothing of the kind.
+    async fn commitment(&self, _report: CommitmentReport) -> Result<bool, Refusal> {
+        Ok(false)
+    }
 
     /// Whether [`ObjectSink::keep`] syncs the bytes itself, after moving the file.
     ///

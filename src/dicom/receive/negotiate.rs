@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use dicom_dictionary_std::uids;
-use dicom_ul::association::server::{AccessControl, DefaultNegotiation};
+use dicom_ul::association::server::{AccessControl, Negotiation};
 use dicom_ul::association::{AsyncServerAssociation, read_pdu_from_wire_async};
 use dicom_ul::pdu::{
     AssociationRJ, AssociationRJResult, AssociationRJServiceProviderPresentationReason,
-    AssociationRJServiceUserReason, AssociationRJSource, Pdu, UserIdentity, write_pdu,
+    AssociationRJServiceUserReason, AssociationRJSource, Pdu, RequestorRoles, UserIdentity,
+    write_pdu,
 };
 use dicom_ul::{ServerAssociationOptions, association::Error};
 use tokio::io::AsyncWriteExt;
@@ -85,6 +86,26 @@ impl AccessControl for Gate<'_> {
     }
 }
 
+/// Who asks for an association may be the provider of storage commitment on it, and nothing else: it
+/// reports what we asked for (PS3.7 D.3.3.4, PS3.4 J.3.3).
+struct Roles;
+
+impl Negotiation for Roles {
+    fn negotiate_roles(
+        &self,
+        sop_class_uid: &str,
+        _scu_role: bool,
+        scp_role: bool,
+    ) -> Option<RequestorRoles> {
+        let commitment =
+            sop_class_uid.trim_end_matches('\0') == uids::STORAGE_COMMITMENT_PUSH_MODEL;
+        commitment.then_some(RequestorRoles {
+            scu: false,
+            scp: scp_role,
+        })
+    }
+}
+
 /// Answers the peer's A-ASSOCIATE-RQ; the error says why there is no association.
 pub async fn establish(
     stream: TcpStream,
@@ -103,7 +124,7 @@ pub async fn establish(
 fn options<'a>(
     settings: &'a ReceiveSettings,
     gate: Gate<'a>,
-) -> ServerAssociationOptions<'a, Gate<'a>, DefaultNegotiation> {
+) -> ServerAssociationOptions<'a, Gate<'a>, Roles> {
     let mut options = ServerAssociationOptions::new()
         .ae_access_control(gate)
         .ae_title(settings.ae_title.as_str())
@@ -111,7 +132,9 @@ fn options<'a>(
         // keeps the length field of a PDU from deciding how much memory we take
         .strict(true)
         .write_timeout(Duration::from_secs(settings.idle_timeout_seconds))
-        .with_abstract_syntax(uids::VERIFICATION);
+        .with_abstract_syntax(uids::VERIFICATION)
+        .with_abstract_syntax(uids::STORAGE_COMMITMENT_PUSH_MODEL)
+        .with_negotiation(Roles);
     for class in STORAGE_CLASSES {
         options = options.with_abstract_syntax(class);
     }

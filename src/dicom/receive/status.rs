@@ -35,6 +35,11 @@ impl Answer {
         Self::with(0x0117, reason)
     }
 
+    /// Nothing of ours is called so (PS3.7 C.5.12).
+    pub fn no_such_instance(reason: &str) -> Self {
+        Self::with(0x0112, reason)
+    }
+
     /// A SOP class that was not negotiated for this context (PS3.7 C.5.22).
     pub fn class_not_supported(reason: &str) -> Self {
         Self::with(0x0122, reason)

@@ -1,7 +1,7 @@
 //! Storage commitment (PS3.4 J): the PACS is asked to promise that it keeps what it stored.
 //!
-//! N-ACTION, then N-EVENT-REPORT on the same association. Reception does not take the report of a PACS
-//! that opens an association of its own for it (it answers 0x0211): the outcome stays "requested".
+//! N-ACTION, then N-EVENT-REPORT on the same association, or on one that the PACS opens for it: that
+//! one reception takes (`receive/commitment.rs`).
 
 use std::time::Duration;
 
@@ -11,16 +11,15 @@ use dicom_transfer_syntax_registry::entries;
 
 use super::associate::{Link, Message, command};
 use super::{DestinationSettings, SendError};
+use crate::dicom::receive::ALL_COMMITTED;
+use crate::dicom::receive::command::EVENT_REPORT;
 
 const ACTION_REQUEST: u16 = 0x0130;
-const EVENT_REPORT: u16 = 0x0100;
 const RESPONSE: u16 = 0x8000;
 /// The well-known instance of the service (PS3.4 J.3.5).
 const WELL_KNOWN_INSTANCE: &str = "1.2.840.10008.1.20.1.1";
 /// "Request storage commitment" (PS3.4 J.3.2).
 const ACTION_TYPE: u16 = 1;
-/// "All complete" (PS3.4 J.3.3).
-const ALL_COMMITTED: u16 = 1;
 
 /// What the peer promised.
 #[derive(Debug, Clone, PartialEq, Eq)]

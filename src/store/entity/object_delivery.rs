@@ -12,6 +12,12 @@ pub struct Model {
     pub object_id: i64,
     #[sea_orm(column_type = "Text")]
     pub destination: String,
+    #[sea_orm(column_type = "Text", nullable)]
+    pub transaction_uid: Option<String>,
+    #[sea_orm(column_type = "Text", nullable)]
+    pub commitment: Option<String>,
+    pub commitment_at: Option<i64>,
+    pub sent_again: i64,
 }
 
 /// Joins are written as queries where they are needed.
