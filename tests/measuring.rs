@@ -11,7 +11,7 @@ mod common;
 use std::path::Path;
 use std::process::Command;
 
-use common::{BINARY, TestServer, databases, dicom_files, real_study, sample, study_uid};
+use common::{BINARY, TestServer, databases, dicom_files, modified, real_study, sample, study_uid};
 use firstread::volume::affine::{IDENTITY, apply};
 use firstread::volume::nifti::{self, Voxels};
 use firstread::volume::reorient::{Turn, turned};
@@ -208,9 +208,15 @@ async fn a_study_is_measured_after_it_was_screened() {
     for database in databases() {
         let server = TestServer::start_measuring(&database, models.path());
         let files = dicom_files(&sample("one"));
+        // Who it is cannot be made out; that is no reason not to measure.
+        let folder = tempfile::tempdir().unwrap();
+        let odd = ["(0010,0040)=0000", "(0010,1010)=42", "(0010,0030)="];
+        let files = modified(&files, folder.path(), &odd);
         let uid = study_uid(&files[0]);
         assert!(server.send(&files).0);
         let item = server.wait_for(&uid, |i| i["volumetry"] == "done").await;
+        assert_eq!(item["age_years"], Value::Null, "{item}");
+        assert_eq!(item["sex"], Value::Null, "{item}");
         assert_eq!(item["state"], "screened", "{item}");
         assert!(item["analysed_at"].is_string());
         let reason = item["volumetry_reason"].as_str().unwrap();

@@ -431,6 +431,41 @@ mod tests {
     }
 
     #[test]
+    fn thick_slices_and_a_contrast_agent_make_doubtful() {
+        let mut thick = head(T1);
+        let mut affine = IDENTITY;
+        affine[2][2] = 5.0;
+        let volume = Volume {
+            dims: [GRID[0], GRID[1], 32],
+            affine,
+            data: vec![1.0; GRID[0] * GRID[1] * 32],
+        };
+        let mut coarse = IDENTITY.map(|row| row.map(|v| v * 2.0));
+        for row in &mut coarse {
+            row[3] = 0.5;
+        }
+        let labels = vec![1; 80 * 96 * 80];
+        let brain = Brain {
+            labels: &labels,
+            dims: [80, 96, 80],
+            affine: coarse,
+        };
+        thick.placement = Placement::new(&volume, &brain).unwrap();
+        let told = |segmented: &Segmented, with_agent: bool| {
+            let kind = "T1";
+            let mut remarks = Vec::new();
+            picture(segmented, About { kind, with_agent }, &mut remarks);
+            remarks
+        };
+        let remarks = told(&thick, false);
+        assert_eq!(remarks[0].code, "thick_slices");
+        assert!(remarks[0].doubtful && remarks[0].text.contains("5.0 mm"));
+        let remarks = told(&head(T1), true);
+        assert_eq!(remarks[0].code, "contrast_agent");
+        assert!(remarks[0].doubtful);
+    }
+
+    #[test]
     fn a_brain_at_the_border_is_cut_off() {
         let mut cut = head(T1);
         let [_, _, top] = cut.placement.inside().map(|ends| ends.unwrap()[1]);

@@ -336,6 +336,35 @@ mod tests {
     }
 
     #[test]
+    fn a_child_and_a_person_of_unknown_age_or_sex_have_volumes_and_no_z() {
+        let norms = Norms::parse(crate::serve::NORM_TABLE).unwrap();
+        let offsets: NormOffsets = toml::from_str(
+            "model_sha256 = \"a\"\nscans = 9\n[structures]\n\
+             \"total hippocampus\" = { offset = 0.1, sd = 0.1 }\n",
+        )
+        .unwrap();
+        let check = |age_years: Option<f64>, sex: Option<Sex>, why: Option<&str>| {
+            let who = Comparing {
+                offsets: Some(&offsets),
+                age_years,
+                sex,
+                ..with(&norms)
+            };
+            let told = who.detail("total hippocampus", None, 7000.0, 1.4e6);
+            assert_eq!(told.no_norm.as_deref(), why);
+            assert_eq!(told.z.is_none(), why.is_some());
+            assert!((told.volume_mm3 - 7000.0).abs() < 1e-9);
+        };
+        check(Some(50.0), Some(Sex::F), None);
+        let outside = Some("outside validated ages (18-90 years)");
+        check(Some(10.0), Some(Sex::F), outside);
+        check(Some(91.0), Some(Sex::F), outside);
+        // What "***", "42" (no unit) and sex "0000" in a header come to.
+        check(None, Some(Sex::F), Some("age unknown"));
+        check(Some(50.0), Sex::parse("0000"), Some("sex unknown"));
+    }
+
+    #[test]
     fn every_sided_structure_has_its_counterpart() {
         for (_, name, _) in STRUCTURES {
             if let Some(bare) = name.strip_prefix("left ") {

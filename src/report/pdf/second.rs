@@ -15,8 +15,10 @@ const AROUND: [f32; 4] = [28.0, 16.0, 10.0, 18.0];
 /// Two columns, points: how wide each is, and where the second begins.
 const HALF: f32 = (ROOM - 20.0) / 2.0;
 const SECOND: f32 = MARGIN + HALF + 20.0;
-/// A line of a version, points.
-const VERSION: f32 = 11.5;
+/// Size of a version's letters, where its value begins, and lines that it may take.
+const VERSION: f32 = 8.0;
+const VERSION_INDENT: f32 = 140.0;
+const VERSION_LINES_MAX: usize = 2;
 const VERSIONS_MAX: usize = 9;
 /// Where text ends, points from the top.
 const BOTTOM: f32 = HEIGHT - MARGIN - 6.0;
@@ -50,7 +52,8 @@ pub(super) fn page(paper: &mut Paper<'_, '_>, content: &Content) {
         y = left.max(right) - 4.0;
     }
     y = section(paper, content.headings[4], y);
-    y = quality(paper, content, y, BOTTOM - versions_height(content));
+    let below = versions_height(paper, content);
+    y = quality(paper, content, y, BOTTOM - below);
     y = section(paper, content.headings[5], y);
     versions(paper, content, y);
 }
@@ -74,7 +77,7 @@ fn wrapped_pair(paper: &mut Paper<'_, '_>, field: &Field, y: f32) -> f32 {
     let style = Style::of(TEXT).align(Align::Right);
     paper.text(&field.value, MARGIN + HALF, y, style);
     let label = paper.fonts.writable(&field.label);
-    paper.paragraph(&label, [MARGIN, y], HALF - 48.0, Style::of(TEXT), 2) + 1.0
+    paper.paragraph(&label, [MARGIN, y], HALF - 48.0, Style::of(TEXT), 3) + 1.0
 }
 
 /// As many sentences as there is room for; what is left out is said.
@@ -100,17 +103,24 @@ fn quality(paper: &mut Paper<'_, '_>, content: &Content, y: f32, bottom: f32) ->
 
 /// With its heading.
 #[expect(clippy::cast_precision_loss, reason = "a handful of lines")]
-fn versions_height(content: &Content) -> f32 {
-    24.0 + VERSION * content.versions.len().min(VERSIONS_MAX) as f32
+fn versions_height(paper: &Paper<'_, '_>, content: &Content) -> f32 {
+    let lines = content.versions.iter().take(VERSIONS_MAX).map(|version| {
+        let wrapped = paper
+            .fonts
+            .wrap(&version.value, VERSION, ROOM - VERSION_INDENT);
+        wrapped.len().clamp(1, VERSION_LINES_MAX)
+    });
+    24.0 + 1.35 * VERSION * lines.sum::<usize>() as f32
 }
 
 fn versions(paper: &mut Paper<'_, '_>, content: &Content, y: f32) {
     let mut y = y;
     for version in content.versions.iter().take(VERSIONS_MAX) {
-        paper.text(&version.label, MARGIN, y, Style::of(8.0).pale());
-        let value = paper.fonts.cut(&version.value, 8.0, false, ROOM - 140.0);
-        paper.text(&value, MARGIN + 140.0, y, Style::of(8.0));
-        y += VERSION;
+        let style = Style::of(VERSION);
+        paper.text(&version.label, MARGIN, y, style.pale());
+        let at = [MARGIN + VERSION_INDENT, y];
+        let room = ROOM - VERSION_INDENT;
+        y = paper.paragraph(&version.value, at, room, style, VERSION_LINES_MAX);
     }
 }
 
