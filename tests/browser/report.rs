@@ -103,5 +103,80 @@ async fn from_the_list_to_the_study_its_report_and_its_pdf() {
                    .then(b => String.fromCharCode(...new Uint8Array(b.slice(0, 5))))";
         assert_eq!(browser.js(pdf).await, json!("%PDF-"), "{lang}");
     }
+    measured(&browser, &site).await;
     browser.close().await;
+}
+
+/// The report of a study that was measured: lesions, ratios, doubts and all pictures have their place.
+async fn measured(browser: &Browser, site: &Site) {
+    let study = site
+        .study_with(2, 20, 94.0, |row| {
+            row.volumetry = sea_orm::ActiveValue::Set("done".into());
+        })
+        .await;
+    let series = site.series_with(&study, |_| {}).await;
+    let planes = |view: &str| ["axial", "coronal", "sagittal"].map(|p| format!("{view}_{p}"));
+    let region =
+        |name: &str, count: u32| json!({"region": name, "count": count, "volume_mm3": 900.0});
+    let pictures = [planes("measured"), planes("lesion")].concat();
+    let result = json!({
+        "series_uid": series.series_uid, "contrast": "T1", "lesion_series_uid": series.series_uid,
+        "age_years": 60.5, "sex": "F", "model": "volumetry 0.1 (abc)", "calibration_version": null,
+        "norms": "norms_synthseg_v0, segmenter offsets from 10 healthy scans, scanner uncalibrated",
+        "volumes": [
+            {"structure": "total intracranial", "volume_mm3": 1_432_100.0},
+            {"structure": "total hippocampus", "volume_mm3": 6251.0, "no_norm": "age unknown"},
+        ],
+        "asymmetry": [{"structure": "hippocampus", "left_mm3": 2500.0, "right_mm3": 3751.0, "percent": -40.0}],
+        "indices": [{"code": "evans_like_index", "name": "", "value": 0.31},
+                    {"code": "brain_parenchymal_fraction", "name": "", "value": 0.8}],
+        "lesions": {
+            "count": 3, "volume_mm3": 2700.0, "left_mm3": 1800.0, "right_mm3": 900.0, "percent_icv": 0.19,
+            "regions": [region("infratentorial", 0), region("periventricular", 2),
+                        region("juxtacortical", 0), region("deep", 1)],
+            "lesions": [{"region": "deep", "side": "left", "volume_mm3": 1200.0, "centre_mm": [0.0, 0.0, 0.0]}],
+        },
+        "quality": {"doubtful": true, "confidence": 0.8, "remarks": [
+            {"code": "cut_off", "text": "the picture ends within the brain above", "doubtful": true},
+        ]},
+        "pictures": pictures,
+    });
+    let row = firstread::store::measurements::MeasurementRow {
+        input: "input".into(),
+        not_done: None,
+        result: serde_json::from_value(result).unwrap(),
+        created_at: 0,
+    };
+    let kept = site.store.keep_measurement(study.id, &row, 0).await;
+    kept.unwrap();
+    for (lang, words) in [
+        (
+            "en",
+            [
+                "3 lesions, 2.70 ml",
+                "The largest: 1.20 ml, left",
+                "Doubtful: the picture ends",
+                "0.310",
+            ],
+        ),
+        (
+            "de",
+            [
+                "3 Läsionen, 2,70 ml",
+                "Die größte: 1,20 ml, links",
+                "Zweifelhaft: das Bild endet",
+                "0,310",
+            ],
+        ),
+    ] {
+        let page = site.url(&format!("/studies/{}/report?lang={lang}", uid(2)));
+        browser.driver.goto(page).await.unwrap();
+        let text = body_text(&browser.driver).await;
+        for said in words {
+            assert!(text.contains(said), "{lang}: {said}\n{text}");
+        }
+        assert_eq!(browser.js(OVERFLOWS).await, json!([[], 0, false]), "{lang}");
+        let rows = "return document.querySelectorAll('.planes.measured').length";
+        assert_eq!(browser.js(rows).await, json!(2), "{lang}");
+    }
 }

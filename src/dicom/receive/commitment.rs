@@ -88,7 +88,7 @@ fn transaction(mut rest: &[u8], explicit: bool) -> Option<&[u8]> {
 mod tests {
     use super::*;
 
-    fn element(explicit: bool, element: u16, vr: &[u8; 2], value: &[u8]) -> Vec<u8> {
+    fn element(explicit: bool, element: u16, vr: [u8; 2], value: &[u8]) -> Vec<u8> {
         let mut bytes = vec![8, 0];
         bytes.extend(element.to_le_bytes());
         let length = u16::try_from(value.len()).unwrap();
@@ -124,17 +124,17 @@ mod tests {
     #[test]
     fn the_transaction_is_found_in_both_syntaxes() {
         for explicit in [true, false] {
-            let mut bytes = element(explicit, 0x0054, b"AE", b"PACS");
-            bytes.extend(element(explicit, 0x1195, b"UI", b"1.2.3\0"));
-            bytes.extend(element(explicit, 0x1199, b"UI", b""));
+            let mut bytes = element(explicit, 0x0054, *b"AE", b"PACS");
+            bytes.extend(element(explicit, 0x1195, *b"UI", b"1.2.3\0"));
+            bytes.extend(element(explicit, 0x1199, *b"UI", b""));
             check(&bytes, explicit, Some(("1.2.3", true)));
             for end in 0..30 {
                 // every prefix is nothing, and none panics
                 check(&bytes[..end.min(20)], explicit, None);
             }
-            let late = element(explicit, 0x1199, b"UI", b"");
+            let late = element(explicit, 0x1199, *b"UI", b"");
             check(&late, explicit, None);
-            let none = element(explicit, 0x1195, b"UI", b"no uid");
+            let none = element(explicit, 0x1195, *b"UI", b"no uid");
             check(&none, explicit, None);
         }
         let endless = [8, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF];
