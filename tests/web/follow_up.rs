@@ -30,6 +30,7 @@ async fn measured(site: &Site, n: u32, date: &str) -> i64 {
             model: "volumetry 1".into(),
             ..Measurement::default()
         },
+        created_at: 0,
     };
     site.store
         .keep_measurement(study.id, &row, NOON_MS)
