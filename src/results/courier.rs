@@ -101,7 +101,11 @@ impl ObjectCourier {
             self.note(delivery_id, &transaction, Commitment::Committed)
                 .await;
         }
+        let failed = self.store.commitment_failed(delivery_id).await;
         match answered {
+            Ok(CommitOutcome::Requested) if failed.unwrap_or(false) => {
+                Outcome::Later("stored, but the destination does not commit to keep it".into())
+            }
             Ok(CommitOutcome::Failed) => {
                 Outcome::Later("stored, but the destination does not commit to keep it".into())
             }

@@ -35,8 +35,7 @@ impl Commitment {
 }
 
 impl Store {
-    /// Notes what was asked or said on the association that asked. A report that came faster on
-    /// another one is not overwritten by "requested".
+    /// Notes what is about to be asked, or was said on the association that asked.
     ///
     /// # Errors
     /// When the database fails.
@@ -53,17 +52,25 @@ impl Store {
             .one(&tx)
             .await?;
         if let Some(row) = found {
-            let known =
-                row.commitment.is_some() && row.transaction_uid.as_deref() == Some(transaction_uid);
-            if said != Commitment::Requested || !known {
-                let mut row = row.into_active_model();
-                row.transaction_uid = Set(Some(transaction_uid.to_owned()));
-                row.commitment = Set(Some(said.as_str().to_owned()));
-                row.commitment_at = Set(Some(now_ms));
-                row.update(&tx).await?;
-            }
+            let mut row = row.into_active_model();
+            row.transaction_uid = Set(Some(transaction_uid.to_owned()));
+            row.commitment = Set(Some(said.as_str().to_owned()));
+            row.commitment_at = Set(Some(now_ms));
+            row.update(&tx).await?;
         }
         tx.commit().await
+    }
+
+    /// Whether it was reported of a delivery, on another association, that its object is not kept.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn commitment_failed(&self, delivery_id: i64) -> Result<bool, StoreError> {
+        let found = object_delivery::Entity::find()
+            .filter(object_delivery::Column::DeliveryId.eq(delivery_id))
+            .one(self.read())
+            .await?;
+        Ok(found.is_some_and(|row| row.commitment.as_deref() == Some("failed")))
     }
 
     /// Takes a report that came on an association of its own. What is not kept is sent again, a bounded
