@@ -98,6 +98,10 @@ impl MigratorTrait for Migrator {
                 name: "m20261126_000086_priors",
                 up: include_str!("m20261126_000086_priors.sql"),
             }),
+            Box::new(SqlStep {
+                name: "m20261126_000087_read_outcome",
+                up: include_str!("m20261126_000087_read_outcome.sql"),
+            }),
         ]
     }
 }

@@ -22,6 +22,8 @@ mod list;
 mod live;
 #[path = "web/login.rs"]
 mod login;
+#[path = "web/opinion.rs"]
+mod opinion;
 #[path = "web/pages.rs"]
 mod pages;
 #[path = "web/quality.rs"]

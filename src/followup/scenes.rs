@@ -89,12 +89,12 @@ impl Scene {
     /// The same head in the other position.
     pub fn seen_after(&self, movement: &Affine) -> Self {
         let mut other = self.clone();
-        let back = inverse(movement).unwrap();
+        let back = inverse(movement).expect("a movement can be undone");
         for (map, old) in [
             (&mut other.map, &self.map),
             (&mut other.lesions, &self.lesions),
         ] {
-            let to_index = inverse(&old.affine).unwrap();
+            let to_index = inverse(&old.affine).expect("a grid has an inverse");
             for at in 0..map.codes.len() {
                 let place = apply(&map.affine, float(at));
                 let index = apply(&to_index, apply(&back, place));

@@ -23,6 +23,7 @@ pub mod messages;
 #[path = "../../migrations/mod.rs"]
 pub mod migrations;
 pub mod objects;
+pub mod opinions;
 pub mod orders;
 pub mod outbox;
 pub mod overview;

@@ -166,6 +166,7 @@ impl Store {
             measurement: measured,
             not_compared: compared.not_compared,
             follow_up: compared.follow_up,
+            read_as: self.read_outcome(study.id).await?,
             prior_search: self.prior_search(study.id).await?,
             screenings: screenings
                 .iter()

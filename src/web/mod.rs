@@ -21,6 +21,7 @@ mod live;
 mod login;
 mod measured;
 mod messages;
+mod opinion;
 mod preview;
 mod probes;
 mod quality;

@@ -237,6 +237,19 @@ pub(super) async fn feedback(
     answer(outcome.map(|()| format!("/studies/{study_uid}")), &form)
 }
 
+pub(super) async fn outcome(
+    study_uid: web::Path<String>,
+    state: web::Data<WebState>,
+    visitor: web::ReqData<Visitor>,
+    form: Sent,
+) -> HttpResponse {
+    let outcome = match gate::check_csrf(&form.csrf, &visitor) {
+        Ok(()) => super::opinion::say(&state, &visitor.user.name, &study_uid, &form.said).await,
+        Err(problem) => Err(problem),
+    };
+    answer(outcome.map(|()| format!("/studies/{study_uid}")), &form)
+}
+
 pub(super) async fn next_case(
     state: web::Data<WebState>,
     visitor: web::ReqData<Visitor>,

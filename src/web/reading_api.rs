@@ -128,6 +128,28 @@ pub(super) async fn feedback(
     Ok(HttpResponse::Ok().json(json!({ "study_uid": *study_uid, "feedback": feedback })))
 }
 
+#[derive(serde::Deserialize)]
+struct Said {
+    outcome: String,
+}
+
+/// `POST /api/v1/studies/{study_uid}/outcome` `{"outcome"}`
+pub(super) async fn outcome(
+    study_uid: web::Path<String>,
+    body: Body,
+    state: web::Data<WebState>,
+    holder: web::ReqData<TokenHolder>,
+) -> Result<HttpResponse, ApiError> {
+    let said: Said = read_body(body, "{\"outcome\": \"unremarkable\"|\"abnormal\"}")?;
+    super::opinion::say(&state, &holder.name, &study_uid, &said.outcome).await?;
+    let detail = state
+        .store
+        .study_detail(&study_uid, state.held_since_ms())
+        .await?;
+    let read_as = detail.and_then(|d| d.read_as);
+    Ok(HttpResponse::Ok().json(json!({ "study_uid": *study_uid, "read_as": read_as })))
+}
+
 /// `POST /api/v1/worklist/next?band=&q=`: claims the first study that nobody has; null where none is left.
 pub(super) async fn next_case(
     req: HttpRequest,

@@ -5,8 +5,8 @@ use actix_web::{Route, web};
 
 use super::{
     acknowledge, api, assets, budget, deliveries, destinations, fhir, filters, intake, live, login,
-    messages, preview, probes, quality, ranking, reading, reading_api, report, shown, simulate,
-    study, subscriptions, worklist,
+    messages, opinion, preview, probes, quality, ranking, reading, reading_api, report, shown,
+    simulate, study, subscriptions, worklist,
 };
 use crate::store::accounts::Role;
 
@@ -130,6 +130,14 @@ static RULES: &[Rule] = &[
     get("/agreement", Access::Page(READING), || {
         web::get().to(quality::agreement_page)
     }),
+    get("/second-opinion", Access::Page(READING), || {
+        web::get().to(opinion::page)
+    }),
+    post(
+        "/studies/{study_uid}/outcome",
+        Access::Page(WORKING),
+        || web::post().to(reading::outcome),
+    ),
     get("/audit", Access::Page(WORKING), || {
         web::get().to(quality::audit_page)
     }),
@@ -228,6 +236,11 @@ static RULES: &[Rule] = &[
         "/api/v1/studies/{study_uid}/feedback",
         Access::Api(WORKING),
         || web::post().to(reading_api::feedback),
+    ),
+    post(
+        "/api/v1/studies/{study_uid}/outcome",
+        Access::Api(WORKING),
+        || web::post().to(reading_api::outcome),
     ),
     Rule {
         method: Method::PUT,

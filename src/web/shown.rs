@@ -200,6 +200,19 @@ pub(super) fn audit(state: &WebState, visitor: &Visitor, number: i64) {
     one(state, visitor, "audit", number, version, "{}".to_owned());
 }
 
+/// Notes a page of studies that were read otherwise than screening said.
+pub(super) fn opinions(state: &WebState, visitor: &Visitor, url: &str, numbers: &[i64]) {
+    state.shown.note(Shown {
+        at_ms: state.clock.now_ms(),
+        who: visitor.user.name.clone(),
+        what: "opinions",
+        study_id: None,
+        query: Some(url.to_owned()),
+        settings_version: state.ranker.rules().version,
+        shown_json: json!({ "studies": numbers }).to_string(),
+    });
+}
+
 fn one(
     state: &WebState,
     visitor: &Visitor,
@@ -296,6 +309,10 @@ fn entry(e: &ShownEntry, number: Option<i64>, state: &WebState) -> Entry {
     let shown: serde_json::Value = serde_json::from_str(&e.shown_json).unwrap_or_default();
     let (what, href, link) = match (e.what.as_str(), &e.study_uid) {
         ("study", Some(uid)) => ("Study", Some(format!("/studies/{uid}")), uid.clone()),
+        ("opinions", _) => {
+            let url = e.query.clone().unwrap_or_default();
+            ("Second opinion", Some(url.clone()), url)
+        }
         ("audit", Some(uid)) => ("Audit sample", None, uid.clone()),
         _ => {
             let at = Address::parse(e.query.as_deref().unwrap_or_default());
@@ -324,6 +341,10 @@ fn said(what: &str, shown: &serde_json::Value, number: Option<i64>) -> String {
         band.map_or("unknown", words::band)
     };
     match what {
+        "opinions" => {
+            let n = shown["studies"].as_array().map_or(0, Vec::len);
+            format!("{n} studies, with highest band and what they were read as")
+        }
         "audit" => "Nothing of what screening said".to_owned(),
         "study" => {
             let place = match shown["rank"].as_i64() {

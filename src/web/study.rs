@@ -88,6 +88,8 @@ struct StudyPage {
     /// Against the patient's earlier study, or why not.
     follow_up: Option<FollowUpView>,
     not_compared: Option<&'static str>,
+    /// What it was read as.
+    read_as: Option<String>,
     /// How far asking the PACS for earlier studies is.
     priors: Option<String>,
     volumetry: Option<String>,
@@ -253,6 +255,7 @@ pub(super) async fn page(
             .map(|m| MeasuredView::new(m, &study.series)),
         follow_up: study.follow_up.as_ref().map(FollowUpView::new),
         not_compared: study.not_compared.map(not_compared),
+        read_as: study.read_as.as_ref().map(super::opinion::read_as),
         priors: study.prior_search.as_ref().map(asked),
         volumes,
         volumetry: row.volumetry.as_deref().map(without_subject),

@@ -1,6 +1,7 @@
 //! The ordered list: what a reader sees of each study, and news of what changed.
 
 pub mod agreement;
+pub mod opinion;
 mod query;
 mod reading;
 pub mod ris;
@@ -138,6 +139,8 @@ pub struct StudyDetail {
     pub prior_search: Option<PriorSearch>,
     /// Findings (those reasons that were measured in the images).
     pub findings: Vec<Reason>,
+    /// What it was read as, where somebody said so.
+    pub read_as: Option<opinion::ReadOutcome>,
     /// Orders it is read under.
     pub orders: Vec<ris::KnownOrder>,
     /// Orders of its patient that may be meant for it where it has none; they change nothing.

@@ -1,5 +1,6 @@
 //! What the hospital's systems say of studies: orders, patients, final reports; and when that is about a study (pure).
 
+use super::opinion::ReadAs;
 use crate::triage::OrderPriority;
 
 /// An identifier and who assigned it.
@@ -156,6 +157,8 @@ pub struct KnownOrder {
 pub struct FinalReport {
     /// The study.
     pub about: About,
+    /// What its abnormal flags say, where they say something.
+    pub outcome: Option<ReadAs>,
 }
 
 /// What is known of a patient; `None` changes nothing.

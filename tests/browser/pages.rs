@@ -120,6 +120,7 @@ async fn no_page_has_a_serious_fault() {
         ),
         ("simulate", "/simulate?readers=2&load=0.9&prevalence=0.4"),
         ("agreement", "/agreement"),
+        ("opinion", "/second-opinion"),
         ("audit", "/audit"),
         ("shown", "/shown"),
         ("intake", "/intake"),

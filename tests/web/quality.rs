@@ -22,7 +22,7 @@ fn acting(reader: &str, now_ms: i64) -> Acting<'_> {
 }
 
 /// A site that draws every study.
-async fn drawing(database: &Database, audit_share: f64) -> Site {
+pub async fn drawing(database: &Database, audit_share: f64) -> Site {
     let settings = WebSettings {
         worklist: WorklistSettings {
             audit_share,

@@ -69,6 +69,8 @@ const EXPECTED: &[(&str, &str, &str)] = &[
     ("POST", "/settings", "page: admin"),
     ("GET", "/simulate", "page: reader admin auditor"),
     ("GET", "/agreement", "page: reader admin auditor"),
+    ("GET", "/second-opinion", "page: reader admin auditor"),
+    ("POST", "/studies/{study_uid}/outcome", "page: reader admin"),
     ("GET", "/audit", "page: reader admin"),
     ("POST", "/audit/{study_uid}", "page: reader admin"),
     ("GET", "/shown", "page: admin auditor"),
@@ -127,6 +129,11 @@ const EXPECTED: &[(&str, &str, &str)] = &[
     (
         "POST",
         "/api/v1/studies/{study_uid}/feedback",
+        "api: reader admin",
+    ),
+    (
+        "POST",
+        "/api/v1/studies/{study_uid}/outcome",
         "api: reader admin",
     ),
     ("PUT", "/api/v1/orders/{accession}", "api: integration"),
@@ -205,6 +212,7 @@ fn request(site: &Site, client: &Client, rule: &Rule, n: u32, csrf: &str) -> Req
     match method.as_str() {
         "POST" if rule.path.starts_with("/api/") => match asks {
             "hand-over" => request.body("{\"to\":\"other\"}"),
+            "outcome" => request.body("{\"outcome\":\"abnormal\"}"),
             "feedback" => request.body("{\"finding\":\"screening\",\"verdict\":\"agree\"}"),
             _ => request,
         },
@@ -262,7 +270,7 @@ async fn nobody_passes_without_the_role() {
                     // A form that was not filled in is let through the gate and refused behind it.
                     let unfilled = rule.method.as_str() == "POST"
                         && match rule.path {
-                            "/settings" | "/audit/{study_uid}" => {
+                            "/settings" | "/audit/{study_uid}" | "/studies/{study_uid}/outcome" => {
                                 by_cookie == StatusCode::UNPROCESSABLE_ENTITY
                             }
                             "/worklist/filters/{id}" | "/destinations/{name}/form" => {

@@ -166,7 +166,7 @@ fn only_a_final_report_says_that_a_study_was_read() {
     let Deed::Reports(reports) = report("F") else {
         panic!("not final");
     };
-    let [FinalReport { about }] = &reports[..] else {
+    let [FinalReport { about, .. }] = &reports[..] else {
         panic!("{reports:?}");
     };
     assert_eq!(about.study_uid.as_deref(), Some("1.2.3"));
@@ -175,6 +175,31 @@ fn only_a_final_report_says_that_a_study_was_read() {
     for state in ["P", "R", "I", "X"] {
         assert_eq!(report(state), Deed::Nothing, "{state}");
     }
+}
+
+#[test]
+fn abnormal_flags_say_what_a_study_was_read_as() {
+    use crate::worklist::opinion::ReadAs::{Abnormal, Unremarkable};
+    let check = |flags: &[&str], want| {
+        let pipes = "|".repeat(22);
+        let mut rest = format!("{PID}OBR|1||F1{pipes}F\rOBX|1|HD|113014^DICOM Study^DCM||1.2.3");
+        for flag in flags {
+            rest += "\rOBX|2|TX|59776-5^Findings^LN||text|||";
+            rest += flag;
+        }
+        let (deed, _) = super::read(&message("ORU^R01", &rest), &settings()).unwrap();
+        let Deed::Reports(reports) = deed else {
+            panic!("no report");
+        };
+        assert_eq!(reports[0].outcome, want, "{flags:?}");
+    };
+    check(&[], None);
+    check(&[""], None);
+    check(&["N"], Some(Unremarkable));
+    check(&["N", ""], Some(Unremarkable));
+    check(&["N", "A"], Some(Abnormal));
+    check(&["HH"], Some(Abnormal));
+    check(&["N", "S"], None);
 }
 
 #[test]

@@ -22,6 +22,8 @@ pub struct Model {
     pub patient_issuer: Option<String>,
     pub received_at: i64,
     pub applied_at: Option<i64>,
+    #[sea_orm(column_type = "Text", nullable)]
+    pub outcome: Option<String>,
 }
 
 /// Joins are written as queries where they are needed.

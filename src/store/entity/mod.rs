@@ -35,6 +35,7 @@ pub mod preview_view;
 pub mod prior_search;
 pub mod quarantine;
 pub mod ranking_in_force;
+pub mod read_outcome;
 pub mod reading_event;
 pub mod result_destination;
 pub mod result_object;

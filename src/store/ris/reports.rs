@@ -7,8 +7,8 @@ use sea_orm::{
     EntityTrait, QueryFilter, Statement, sea_query::Expr,
 };
 
-use super::super::StoreError;
 use super::super::entity::{claim, final_report, study};
+use super::super::{StoreError, opinions};
 use super::{At, candidates, keys, locked, note, patients};
 use crate::worklist::ris::{About, FinalReport, Identifier, Match};
 
@@ -36,6 +36,7 @@ pub(super) async fn keep(
             patient_id: Set(patient_id),
             patient_issuer: Set(patient_issuer),
             received_at: Set(at.now_ms),
+            outcome: Set(report.outcome.map(|o| o.as_str().to_owned())),
             ..Default::default()
         };
         final_report::Entity::insert(row)
@@ -85,6 +86,10 @@ pub(in super::super) async fn apply_pending(
         .filter(final_report::Column::Id.is_in(ours.iter().map(|r| r.id)))
         .exec(tx)
         .await?;
+    if let Some(said) = ours.iter().rev().find(|r| r.outcome.is_some()) {
+        let outcome = said.outcome.as_deref().unwrap_or_default();
+        opinions::note_report(tx, study_id, outcome, &said.sender, now_ms).await?;
+    }
     if !open {
         return Ok(None);
     }
