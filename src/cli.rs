@@ -1,6 +1,7 @@
 //! The command line. Exit codes: 0 done, 1 internal, 2 usage, 3 bad input, 4 not analysed.
 
 mod calibrate;
+mod memory;
 mod simulate;
 mod validate;
 
@@ -128,7 +129,11 @@ fn sex(text: &str) -> Result<Sex, String> {
 #[must_use]
 pub fn main() -> ExitCode {
     // Arguments that clap refuses end the process with its code 2.
-    let outcome = match Arguments::parse().command {
+    let command = Arguments::parse().command;
+    if !matches!(command, Command::Decode) {
+        memory::give_back_large_blocks();
+    }
+    let outcome = match command {
         Command::Decode => return decode::child::run(),
         Command::Serve {
             data,

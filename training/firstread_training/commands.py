@@ -151,7 +151,8 @@ def export_volumetry(args):
     net.eval()
     path = args.out / "volumetry.onnx"
     part = path.with_suffix(".part.onnx")
-    sha = onnx_export.write(net, part, measuring.BOX, wrap=onnx_export.Volumetry, names=onnx_export.VOLUMETRY_NAMES, most=onnx_export.VOLUMETRY_MAX_BYTES)
+    sha = onnx_export.write(net, part, measuring.BOX, wrap=onnx_export.Volumetry, names=onnx_export.VOLUMETRY_NAMES, most=onnx_export.VOLUMETRY_MAX_BYTES,
+                            traced=onnx_export.TRACED)
     case = feed.build_generator(cfg, args.cache, args.data, people=config_module.heldout()["maps"][:1], seed=args.seed)(0)
     agreement = onnx_export.compare_volumetry(net, part, case.image)
     part.rename(path)
