@@ -24,6 +24,8 @@ mod live;
 mod login;
 #[path = "web/opinion.rs"]
 mod opinion;
+#[path = "web/order.rs"]
+mod order;
 #[path = "web/pages.rs"]
 mod pages;
 #[path = "web/quality.rs"]

@@ -367,32 +367,47 @@ mod tests {
         assert_eq!(after.band, before.band);
     }
 
+    const GROUPS: [&str; 4] = ["a", "b", "c", "d"];
+
+    fn any_finding() -> impl Strategy<Value = Finding> {
+        (0usize..4, 0.0..80.0f64, any::<bool>()).prop_map(|(g, minutes, critical)| Finding {
+            critical,
+            ..finding(GROUPS[g], minutes)
+        })
+    }
+
+    /// Screening, volumetry and the site's own rules, each or none.
     fn any_evidence() -> impl Strategy<Value = Evidence> {
-        let findings = prop::collection::vec((0usize..4, 0.0..80.0f64, any::<bool>()), 0..6);
+        let findings = || prop::collection::vec(any_finding(), 0..6);
+        let groups = prop::sample::subsequence(GROUPS.to_vec(), 0..=4);
+        let volumetry = prop::option::of((groups, findings()));
+        let rules = prop::collection::vec((Just("rule".to_owned()), 0.0..90.0f64), 0..3);
         let order = prop::sample::select(vec![
             OrderPriority::Routine,
             OrderPriority::Asap,
             OrderPriority::Stat,
         ]);
-        (order, prop::option::of(0.0..=1.0f64), findings).prop_map(|(order, p, findings)| {
-            Evidence {
-                order,
-                screening: p.map(|p| Screening {
-                    p_calibrated: p,
-                    prevalence_train: 0.5,
-                }),
-                not_analysed: None,
-                partial: false,
-                findings: findings
-                    .into_iter()
-                    .map(|(g, minutes, critical)| Finding {
-                        critical,
-                        ..finding(["a", "b", "c", "d"][g], minutes)
-                    })
-                    .collect(),
-                volumetry: None,
-                site_rules: vec![],
-            }
+        let all = (
+            order,
+            prop::option::of(0.0..=1.0f64),
+            findings(),
+            volumetry,
+            rules,
+        );
+        all.prop_map(|(order, p, findings, volumetry, site_rules)| Evidence {
+            order,
+            screening: p.map(|p| Screening {
+                p_calibrated: p,
+                prevalence_train: 0.5,
+            }),
+            not_analysed: None,
+            partial: false,
+            findings,
+            volumetry: volumetry.map(|(groups, findings)| Volumetry {
+                groups: groups.into_iter().map(str::to_owned).collect(),
+                findings,
+            }),
+            site_rules,
         })
     }
 
@@ -423,7 +438,7 @@ mod tests {
     proptest! {
         #[test]
         fn raising_evidence_never_lowers_a_study(
-            e in any_evidence(), s in any_settings(), up in 0.0..1.0f64, g in 0usize..4,
+            e in any_evidence(), s in any_settings(), up in 0.0..1.0f64, found in any_finding(),
         ) {
             let before = rank(&e, &s);
             if let Some(screening) = &e.screening {
@@ -435,8 +450,16 @@ mod tests {
                 prop_assert!(after.band >= before.band);
             }
             let mut more = e.clone();
-            more.findings.push(finding(["a", "b", "c", "d"][g], up * 60.0));
-            prop_assert!(rank(&more, &s).head_start_ms >= before.head_start_ms);
+            more.findings.push(found.clone());
+            let mut measured = e.clone();
+            if let Some(volumetry) = &mut measured.volumetry {
+                volumetry.findings.push(found);
+            }
+            for more in [more, measured] {
+                let after = rank(&more, &s);
+                prop_assert!(after.head_start_ms >= before.head_start_ms);
+                prop_assert!(after.band >= before.band);
+            }
             for order in [OrderPriority::Routine, OrderPriority::Asap, OrderPriority::Stat] {
                 let other = rank(&Evidence { order, ..e.clone() }, &s);
                 if order >= e.order {
@@ -453,10 +476,12 @@ mod tests {
             let (a, mut b) = (a, b);
             b.order = a.order;
             let bound_minutes = s.overtaking_bound_minutes();
-            let lead = rank(&a, &s).head_start_ms - rank(&b, &s).head_start_ms;
+            let (a, b) = (rank(&a, &s), rank(&b, &s));
+            // So b is overtaken only by what arrives less than the bound after it.
+            let lead = a.head_start_ms - b.head_start_ms;
             // a millisecond for rounding each
             prop_assert!(lead as f64 <= bound_minutes * 60_000.0 + 2.0);
-            prop_assert!(rank(&a, &s).head_start_ms >= 0);
+            prop_assert!(a.head_start_ms >= 0 && b.head_start_ms >= 0);
         }
     }
 }

@@ -23,7 +23,7 @@ use firstread::worklist::NewsDesk;
 use reqwest::{Client, Response, StatusCode, redirect::Policy};
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, Database, DatabaseConnection, EntityTrait,
-    QueryFilter,
+    QueryFilter, sea_query::Expr,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -319,6 +319,15 @@ impl Site {
             ..Default::default()
         };
         row.update(&self.db).await.unwrap();
+    }
+
+    /// Takes every study off the list.
+    pub async fn read_all(&self) {
+        study::Entity::update_many()
+            .col_expr(study::Column::Reading, Expr::value("read"))
+            .exec(&self.db)
+            .await
+            .unwrap();
     }
 
     /// The row as it is now.
