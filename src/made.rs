@@ -7,11 +7,14 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
 use crate::alerts::{DestinationSettings, Secret};
+use crate::dicom::send::DestinationSettings as ObjectDestination;
 use crate::hl7::Hl7Destination;
+use crate::outbox::Shared;
 
 /// What names begin with.
 pub const PREFIX: &str = "page:";
@@ -65,27 +68,50 @@ const fn field(name: &'static str, label: &'static str, hint: &'static str, inpu
     }
 }
 
+const QUIET_HOURS: Field = field(
+    "quiet_hours",
+    "Quiet hours",
+    "like 22:00-06:00; below critical another is told then",
+    Input::Line,
+);
+const QUIET_INSTEAD: Field = field(
+    "quiet_instead",
+    "Told instead in quiet hours",
+    "name of another destination",
+    Input::Line,
+);
+/// Kinds of objects, each a check of its own.
+const OBJECTS: [&str; 4] = ["seg", "sr", "pdf", "sc"];
+
 /// Kinds with what they are called and their fields.
-pub const KINDS: [(&str, &str, &[Field]); 5] = [
+pub const KINDS: [(&str, &str, &[Field]); 6] = [
     (
         "mail",
         "Mail",
-        &[field(
-            "to",
-            "Mail address",
-            "one; a list is a list of the mail server",
-            Input::Line,
-        )],
+        &[
+            field(
+                "to",
+                "Mail address",
+                "one; a list is a list of the mail server",
+                Input::Line,
+            ),
+            QUIET_HOURS,
+            QUIET_INSTEAD,
+        ],
     ),
     (
         "pager",
         "Pager by mail",
-        &[field(
-            "to",
-            "Mail address",
-            "of the gateway, for this number",
-            Input::Line,
-        )],
+        &[
+            field(
+                "to",
+                "Mail address",
+                "of the gateway, for this number",
+                Input::Line,
+            ),
+            QUIET_HOURS,
+            QUIET_INSTEAD,
+        ],
     ),
     (
         "snpp",
@@ -111,6 +137,8 @@ pub const KINDS: [(&str, &str, &[Field]); 5] = [
                 Input::Line,
             ),
             field("secret", "Password", "", Input::Secret),
+            QUIET_HOURS,
+            QUIET_INSTEAD,
         ],
     ),
     (
@@ -132,6 +160,8 @@ pub const KINDS: [(&str, &str, &[Field]); 5] = [
                 "only where the system does not trust it",
                 Input::File,
             ),
+            QUIET_HOURS,
+            QUIET_INSTEAD,
         ],
     ),
     (
@@ -188,6 +218,42 @@ pub const KINDS: [(&str, &str, &[Field]); 5] = [
             field("key_file", "Its key", "", Input::File),
         ],
     ),
+    (
+        "dicom",
+        "PACS by DICOM",
+        &[
+            field("ae_title", "Its AE title", "", Input::Line),
+            field("host", "Host", "name or address", Input::Line),
+            field("port", "Port", "usually 104 or 11112", Input::Number),
+            field("seg", "Segmentation", "", Input::Check),
+            field("sr", "Measurement report", "", Input::Check),
+            field("pdf", "Report as PDF", "", Input::Check),
+            field(
+                "sc",
+                "Key images",
+                "for viewers that show nothing else",
+                Input::Check,
+            ),
+            field(
+                "commitment",
+                "Ask it to commit to keep them",
+                "storage commitment",
+                Input::Check,
+            ),
+            field(
+                "connect_timeout_seconds",
+                "Longest wait for an association",
+                "seconds, 10 if empty",
+                Input::Number,
+            ),
+            field(
+                "answer_timeout_seconds",
+                "Longest wait for an answer",
+                "seconds, 60 if empty",
+                Input::Number,
+            ),
+        ],
+    ),
 ];
 
 /// A destination, read.
@@ -195,8 +261,19 @@ pub const KINDS: [(&str, &str, &[Field]); 5] = [
 pub enum Made {
     /// Told of alerts.
     Alert(Box<DestinationSettings>),
-    /// Gets results.
+    /// Gets results by HL7.
     Hl7(Box<Hl7Destination>),
+    /// Gets results as DICOM objects.
+    Dicom(Box<ObjectDestination>),
+}
+
+/// Those that get results, as they are in force; a clone is the same lists.
+#[derive(Debug, Clone, Default)]
+pub struct MadeResults {
+    /// By HL7.
+    pub hl7: Arc<Shared<Hl7Destination>>,
+    /// As DICOM objects.
+    pub objects: Arc<Shared<ObjectDestination>>,
 }
 
 impl Made {
@@ -206,6 +283,7 @@ impl Made {
         match self {
             Self::Alert(d) => format!("{} to {}", d.channel.as_str(), d.to),
             Self::Hl7(d) => d.reached(),
+            Self::Dicom(d) => format!("DICOM to {}", d.reached()),
         }
     }
 }
@@ -215,6 +293,15 @@ impl Made {
 pub fn fields(kind: &str) -> Option<&'static [Field]> {
     let found = KINDS.iter().find(|(name, _, _)| *name == kind);
     found.map(|(_, _, fields)| *fields)
+}
+
+/// What is filled in before anybody typed.
+#[must_use]
+pub fn defaults(kind: &str) -> BTreeMap<String, String> {
+    let on: &[&str] = if kind == "dicom" { &OBJECTS[..3] } else { &[] };
+    on.iter()
+        .map(|name| ((*name).to_owned(), "yes".to_owned()))
+        .collect()
 }
 
 /// Reads what was filled in. Empty fields are at their default.
@@ -270,6 +357,15 @@ pub fn read(
         settings.insert(field.name.to_owned(), value);
     }
     settings.insert("name".into(), Value::from(name));
+    if kind == "dicom" {
+        let mut wanted = OBJECTS.to_vec();
+        wanted.retain(|kind| settings.remove(*kind) == Some(Value::Bool(true)));
+        settings.insert("objects".into(), Value::from(wanted));
+        let made: ObjectDestination =
+            serde_json::from_value(Value::Object(settings)).map_err(missing)?;
+        made.check_fields()?;
+        return Ok(Made::Dicom(Box::new(made)));
+    }
     if kind == "hl7" {
         let made: Hl7Destination =
             serde_json::from_value(Value::Object(settings)).map_err(missing)?;
@@ -397,6 +493,37 @@ mod tests {
             "certificate",
         );
         check("hl7", "page:ris", &[("address", "ris")], "host and a port");
+        let quiet = [("to", "a@b.example"), ("quiet_hours", "22:00-06:00")];
+        let instead = ("quiet_instead", "pager");
+        check("mail", "page:room", &[&quiet[..], &[instead]].concat(), "");
+        check("mail", "page:room", &quiet, "quiet_instead");
+        check(
+            "mail",
+            "page:room",
+            &[quiet[0], ("quiet_hours", "at night"), instead],
+            "quiet_hours",
+        );
+        let pacs = [
+            ("ae_title", "PACS"),
+            ("host", "10.0.0.5"),
+            ("port", "104"),
+            ("sr", "yes"),
+        ];
+        check("dicom", "page:pacs", &pacs, "");
+        check("dicom", "page:pacs", &pacs[..3], "objects");
+        check("dicom", "page:pacs", &pacs[1..], "ae_title");
+        for (key, value, word) in [
+            ("port", "0", "port"),
+            ("port", "70000", "filled in"),
+            ("host", "a b", "host"),
+            ("ae_title", "AN AE TITLE THAT IS LONG", "ae_title"),
+            ("answer_timeout_seconds", "0", "answer_timeout_seconds"),
+        ] {
+            let mut wrong = pacs.to_vec();
+            wrong.retain(|(other, _)| *other != key);
+            wrong.push((key, value));
+            check("dicom", "page:pacs", &wrong, word);
+        }
         check(
             "hl7",
             "page:ris",

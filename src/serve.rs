@@ -1,8 +1,8 @@
 //! Puts the parts together and runs them until told to stop.
 
 mod guests;
+mod recipients;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,22 +21,23 @@ use crate::dicom::decode::DecodeLimits;
 use crate::dicom::receive;
 use crate::fhir::FhirCourier;
 use crate::hl7::courier::Hl7Courier;
-use crate::hl7::{self, Hl7Destination, Receiver};
+use crate::hl7::{self, Receiver};
 use crate::intake::{Intake, IntakeParts};
 use crate::jobs::Worker;
+use crate::made::MadeResults;
 use crate::norms::Norms;
-use crate::outbox::{Outbox, Routes, Shared};
+use crate::outbox::{Outbox, Routes};
 use crate::priors::Priors;
 use crate::report::Reporter;
 use crate::results::{ObjectCourier, Results};
 use crate::secrets::Vault;
 use crate::store::jobs::{FOLLOW_UP, RESULTS, SCREEN, VOLUMETRY};
 use crate::store::ranks::Ranker;
-use crate::store::ris::ResultDestination;
 use crate::store::{Files, Store};
-use crate::web::{self, Desk, Health, Subscribing, WebState};
+use crate::web::{self, Health, Subscribing, WebState};
 use crate::worklist::NewsDesk;
 use guests::{Comers, Guests};
+use recipients::{desk, know_ris, objects_to, results, results_to};
 
 /// The norm table, in the binary.
 pub const NORM_TABLE: &str = include_str!("../norms/norms_synthseg_v0.json");
@@ -173,9 +174,9 @@ impl Server {
         );
         let analyst = analyst(&config, &store, &files, &clock, &ranker, &news)?;
         let reporter = Arc::new(reporter(&config, &analyst));
-        let results = results(&config, &store, &files, &clock, &reporter);
         let (vault, roll_call) = (open_vault(&config)?, Arc::new(Notify::new()));
-        let hl7_made = Arc::new(Shared::default());
+        let made = MadeResults::default();
+        let results = results(&config, &store, &files, &clock, &reporter, &made);
         guests::check(&store, &config.alerts.counts_on()).await?;
         let subscribing = Subscribing {
             settings: config.fhir.clone(),
@@ -194,8 +195,8 @@ impl Server {
         .reporting(reporter.clone())
         .sending_to(objects_to(&config))
         .subscribed_by(subscribing, roll_call.clone())
-        .at_desk(desk(&config, &hl7_made));
-        let comers = (&vault, &roll_call, &hl7_made);
+        .at_desk(desk(&config, &made));
+        let comers = (&vault, &roll_call, &made);
         self.start_outbox(&config, &clock, &alerts, &health, comers)?;
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
@@ -373,13 +374,14 @@ impl Server {
         clock: &SharedClock,
         alerts: &Arc<Alerts>,
         health: &Health,
-        (vault, roll_call, hl7_made): Comers<'_>,
+        (vault, roll_call, made): Comers<'_>,
     ) -> Result<(), String> {
         let mut routes = Routes::default();
         let objects = ObjectCourier {
             store: self.store.clone(),
             root: config.listen.data.clone(),
             destinations: config.dicom.destinations.clone(),
+            made: made.objects.clone(),
             ae_title: config.dicom.ae_title.clone(),
             clock: clock.clone(),
         };
@@ -391,7 +393,7 @@ impl Server {
         let ris = Arc::new(Hl7Courier {
             store: self.store.clone(),
             settings: config.hl7.clone(),
-            made: hl7_made.clone(),
+            made: made.hl7.clone(),
         });
         let names = config.hl7.destinations.iter().map(|d| d.name.clone());
         routes.add(names.collect(), ris);
@@ -409,7 +411,7 @@ impl Server {
             data: config.listen.data.clone(),
             fixed: results_to(config),
             announcer,
-            hl7_made: hl7_made.clone(),
+            made: made.clone(),
             seen: -1,
             names,
         };
@@ -466,35 +468,11 @@ impl Server {
     }
 }
 
-/// What the page of destinations knows of the settings file.
-fn desk(config: &Config, hl7_made: &Arc<Shared<Hl7Destination>>) -> Desk {
-    Desk {
-        hl7: config.hl7.clone(),
-        hl7_made: hl7_made.clone(),
-        needed: config.alerts.counts_on(),
-        mails: !config.smtp.host.is_empty(),
-    }
-}
-
 fn open_vault(config: &Config) -> Result<Arc<Vault>, String> {
     let vault = Vault::open(&config.listen.data);
     vault
         .map(Arc::new)
         .map_err(|e| format!("key of secrets: {e}"))
-}
-
-/// Tells the database who gets results.
-async fn know_ris(store: &Store, config: &Config) -> Result<(), String> {
-    store
-        .know_result_destinations(&results_to(config))
-        .await
-        .map_err(database)
-}
-
-/// Who gets results, as the settings file says.
-fn results_to(config: &Config) -> Vec<ResultDestination> {
-    let all = config.hl7.destinations.iter();
-    all.map(guests::gets_results).collect()
 }
 
 fn analyst(
@@ -521,29 +499,6 @@ fn analyst(
         },
         attempts: config.analysis.attempts_max,
     })
-}
-
-/// Where each destination of DICOM objects is, for people.
-fn objects_to(config: &Config) -> BTreeMap<String, String> {
-    let all = config.dicom.destinations.iter();
-    all.map(|d| (d.name.clone(), d.reached())).collect()
-}
-
-fn results(
-    config: &Config,
-    store: &Store,
-    files: &Files,
-    clock: &SharedClock,
-    reporter: &Arc<Reporter>,
-) -> Results {
-    Results {
-        store: store.clone(),
-        files: files.clone(),
-        clock: clock.clone(),
-        reporter: reporter.clone(),
-        destinations: config.dicom.destinations.clone(),
-        ae_title: config.dicom.ae_title.clone(),
-    }
 }
 
 fn reporter(config: &Config, analyst: &Analyst) -> Reporter {

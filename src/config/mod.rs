@@ -207,6 +207,16 @@ impl Config {
                 d.name
             ));
         }
+        for d in &self.dicom.destinations {
+            let alerts = self.alerts.destinations.iter().map(|a| &a.name);
+            let mut others = alerts.chain(self.hl7.destinations.iter().map(|h| &h.name));
+            if others.any(|name| *name == d.name) {
+                return Err(format!(
+                    "dicom.destinations has the name {:?}, which another destination has",
+                    d.name
+                ));
+            }
+        }
         self.outbox.check()
     }
 
@@ -276,6 +286,11 @@ mod tests {
         check_fails("[hl7]\nconnections_max = 0", &["hl7.connections_max"]);
         check_fails("[hl7]\naccession = [\"OBR\"]", &["hl7.accession", "OBR"]);
         check_fails("[database]\nurl = \"mysql://x\"", &["database.url"]);
+        check_fails(
+            "[dicom]\ndestinations = [{ name = \"ris\", ae_title = \"A\", host = \"h\", port = 104 }]\n\
+             [[hl7.destinations]]\nname = \"ris\"\naddress = \"h:2575\"",
+            &["dicom.destinations", "ris"],
+        );
     }
 
     /// Each key of a setting, as `section.key`.

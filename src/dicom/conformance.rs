@@ -45,7 +45,7 @@ pub fn statement() -> String {
     }
     text += RECEIVED;
     text += "\n## Sent (SCU)\n\n\
-             Verification, and C-STORE of our own results to each of `dicom.destinations`, in explicit or implicit VR \
+             Verification, and C-STORE of our own results to each of `dicom.destinations` and of those made on the page *Destinations*, in explicit or implicit VR \
              little endian as the peer chooses; one association an object:\n\n\
              | `objects` | SOP class | UID | Modality |\n|---|---|---|---|\n";
     for kind in Kind::ALL {

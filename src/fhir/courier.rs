@@ -1,12 +1,13 @@
-//! Notifies subscribers (R4 2.46.1, rest-hook): a POST without a body, or a PUT of the report where they asked for one.
+//! Notifies subscribers (R4 2.46.1, rest-hook): a POST without a body, or a PUT of the report
+//! or order where they asked for one.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use super::settings::FhirSettings;
-use super::subscription::Subscription;
-use super::{Study, diagnostic_report};
+use super::subscription::{Criteria, Subscription};
+use super::{Study, diagnostic_report, service_request};
 use crate::clock::UnixMillis;
 use crate::outbox::http::{Endpoint, HttpClient};
 use crate::outbox::machine::Outcome;
@@ -66,11 +67,17 @@ impl FhirCourier {
         let study = self.store.notice_study(batch.id).await.map_err(later)?;
         let (key, detail) =
             study.ok_or_else(|| Outcome::Never("its study is not known any more".into()))?;
-        let report = diagnostic_report(&Study { key, detail });
-        let id = report["id"].as_str().unwrap_or_default();
-        let endpoint = endpoint.below(&format!("DiagnosticReport/{id}"));
+        let study = Study { key, detail };
+        let told = match Criteria::parse(&subscription.criteria) {
+            Ok(Criteria::Order(_)) => service_request(&study).ok_or_else(|| {
+                Outcome::Never("its study has no accession number any more".into())
+            })?,
+            _ => diagnostic_report(&study),
+        };
+        let text = |key: &str| told[key].as_str().unwrap_or_default();
+        let endpoint = endpoint.below(&format!("{}/{}", text("resourceType"), text("id")));
         headers.push(("content-type".into(), payload.clone()));
-        Ok(("PUT", endpoint, headers, report.to_string()))
+        Ok(("PUT", endpoint, headers, told.to_string()))
     }
 
     fn headers(&self, sealed: &str) -> Option<Vec<(String, String)>> {

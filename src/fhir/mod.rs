@@ -38,6 +38,8 @@ pub const PARAMETERS: [(&str, &str); 5] = [
 ];
 /// Search parameters of `DiagnosticReport` beside those.
 pub const REPORT_PARAMETERS: [(&str, &str); 2] = [("conclusion", "token"), ("status", "token")];
+/// Search parameters of `ServiceRequest` beside those.
+pub const ORDER_PARAMETERS: [(&str, &str); 1] = [("priority", "token")];
 /// Studies on a page where `_count` is not given, and at most.
 pub const COUNT: (u64, u64) = (20, 100);
 /// Content type of every answer.
@@ -53,6 +55,16 @@ pub struct Study {
     pub key: i64,
     /// What pages show.
     pub detail: StudyDetail,
+}
+
+/// Search parameters that this type has beside [`PARAMETERS`].
+#[must_use]
+pub fn parameters_of(kind: &str) -> &'static [(&'static str, &'static str)] {
+    match kind {
+        "DiagnosticReport" => &REPORT_PARAMETERS,
+        "ServiceRequest" => &ORDER_PARAMETERS,
+        _ => &[],
+    }
 }
 
 /// What of a study is a resource of this type; `None` for a type that studies have none of.
@@ -86,12 +98,8 @@ pub fn device() -> Value {
 pub fn capability_statement(at: &str) -> Value {
     let parameters = |kind: &str| -> Vec<Value> {
         let of_kind = PARAMETERS.iter().filter(|_| kind != "Device");
-        let of_kind = of_kind.chain(
-            REPORT_PARAMETERS
-                .iter()
-                .filter(|_| kind == "DiagnosticReport"),
-        );
         of_kind
+            .chain(parameters_of(kind))
             // modifiers and result parameters are no search parameters of their own
             .filter(|(name, _)| !name.contains(':') && !["_count", "_offset"].contains(name))
             .map(|(name, kind)| json!({"name": name, "type": kind}))

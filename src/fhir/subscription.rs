@@ -5,11 +5,13 @@ use serde_json::{Value, json};
 use super::{OWN_CODES, pruned};
 use crate::clock::{UnixMillis, rfc3339};
 use crate::outbox::http::Endpoint;
-use crate::triage::Band;
+use crate::triage::{Band, OrderPriority};
 
 /// The criteria that can be subscribed to, as the `CapabilityStatement` says it.
 pub const CRITERIA: &str = "DiagnosticReport, with conclusion (elevated, urgent, critical; several with commas) \
-     and status (preliminary)";
+     and status (preliminary); or ServiceRequest, with priority (asap, stat; several with commas)";
+/// Code system of priorities (R4 request-priority).
+const PRIORITIES: &str = "http://hl7.org/fhir/request-priority";
 /// Media types of a notification's body.
 pub const PAYLOADS: [&str; 2] = ["application/fhir+json", "application/json"];
 /// What stands for the value of a header.
@@ -32,10 +34,12 @@ const RESERVED: [&str; 9] = [
 ];
 
 /// What a subscription is told of.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Criteria {
-    /// Bands; empty for any.
-    pub bands: Vec<Band>,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Criteria {
+    /// Reports of these bands; empty for any.
+    Report(Vec<Band>),
+    /// Orders that come to have one of these priorities.
+    Order(Vec<OrderPriority>),
 }
 
 impl Criteria {
@@ -47,40 +51,84 @@ impl Criteria {
         let can =
             || format!("{text:?} cannot be subscribed to; here one can subscribe to {CRITERIA}");
         let (kind, query) = text.split_once('?').unwrap_or((text, ""));
+        if kind == "ServiceRequest" {
+            let asked = query.strip_prefix("priority=").and_then(priorities);
+            let asked = asked.filter(|all| !all.contains(&OrderPriority::Routine));
+            return asked.map(Self::Order).ok_or_else(can);
+        }
         if kind != "DiagnosticReport" {
             return Err(can());
         }
-        let mut criteria = Self::default();
+        let mut wanted = Vec::new();
         for part in query.split('&').filter(|part| !part.is_empty()) {
             match part.split_once('=') {
-                Some(("conclusion", value)) if criteria.bands.is_empty() => {
-                    criteria.bands = bands(value).ok_or_else(can)?;
+                Some(("conclusion", value)) if wanted.is_empty() => {
+                    wanted = bands(value).ok_or_else(can)?;
                 }
                 Some(("status", "preliminary")) => {}
                 _ => return Err(can()),
             }
         }
-        Ok(criteria)
+        Ok(Self::Report(wanted))
     }
 
     /// Whether the report of a study in this state and band meets them.
     #[must_use]
-    pub fn fit(&self, state: &str, band: Band) -> bool {
-        state != "received" && (self.bands.is_empty() || self.bands.contains(&band))
+    pub fn fit_report(&self, state: &str, band: Band) -> bool {
+        match self {
+            Self::Report(bands) => {
+                state != "received" && (bands.is_empty() || bands.contains(&band))
+            }
+            Self::Order(_) => false,
+        }
     }
+
+    /// Whether an order that comes to have this priority meets them.
+    #[must_use]
+    pub fn fit_order(&self, priority: OrderPriority) -> bool {
+        matches!(self, Self::Order(wanted) if wanted.contains(&priority))
+    }
+}
+
+/// A priority of a `ServiceRequest`, as FHIR writes it: `urgent` is below `asap` there, and the same here.
+#[must_use]
+pub fn priority(code: &str) -> Option<OrderPriority> {
+    match code {
+        "urgent" => Some(OrderPriority::Asap),
+        other => OrderPriority::parse(other),
+    }
+}
+
+/// `stat,asap`, each perhaps after `http://hl7.org/fhir/request-priority|`; `None` where one is no priority.
+#[must_use]
+pub fn priorities(text: &str) -> Option<Vec<OrderPriority>> {
+    codes(text)
+        .map(|(system, code)| priority(&code).filter(|_| ["", PRIORITIES].contains(&&*system)))
+        .collect()
+}
+
+/// Tokens of a search (R4 3.1.1.4.10): system, empty where none is named, and code.
+fn codes(text: &str) -> impl Iterator<Item = (String, String)> {
+    let text = text.replace("%2C", ",").replace("%2c", ",");
+    let tokens: Vec<String> = text.split(',').map(str::to_owned).collect();
+    tokens.into_iter().map(|token| {
+        let token = token.replace("%7C", "|").replace("%7c", "|");
+        match token.split_once('|') {
+            Some((system, code)) => (system.to_owned(), code.to_owned()),
+            None => (String::new(), token),
+        }
+    })
 }
 
 /// `urgent,critical`, each perhaps after `system|`; `None` where one is no band that stands out.
 #[must_use]
 pub fn bands(text: &str) -> Option<Vec<Band>> {
-    let band = |token: &str| {
-        let token = token.replace("%7C", "|").replace("%7c", "|");
-        let (system, code) = token.split_once('|').unwrap_or((OWN_CODES, &token));
-        let ours = [OWN_CODES, ""].contains(&system);
-        Band::parse(code).filter(|band| ours && *band >= Band::Elevated)
-    };
-    let text = text.replace("%2C", ",").replace("%2c", ",");
-    text.split(',').map(band).collect()
+    codes(text)
+        .map(|(system, code)| {
+            let ours = ["", OWN_CODES].contains(&&*system);
+            Band::parse(&code).filter(|band| ours && *band >= Band::Elevated)
+        })
+        .collect()
 }
 
 /// A subscription that is asked for.
@@ -296,11 +344,46 @@ mod tests {
         );
         assert_eq!(wanted.ends_at, Some(1_893_456_000_000));
         let criteria = Criteria::parse(&wanted.criteria).unwrap();
-        assert_eq!(criteria.bands, [Band::Urgent, Band::Critical]);
-        assert!(criteria.fit("screened", Band::Critical));
-        assert!(!criteria.fit("screened", Band::Elevated));
+        assert_eq!(
+            criteria,
+            Criteria::Report(vec![Band::Urgent, Band::Critical])
+        );
+        assert!(criteria.fit_report("screened", Band::Critical));
+        assert!(!criteria.fit_report("screened", Band::Elevated));
+        assert!(!criteria.fit_order(OrderPriority::Stat));
         let any = Criteria::parse("DiagnosticReport?status=preliminary").unwrap();
-        assert!(any.fit("screened", Band::Routine) && !any.fit("received", Band::Pending));
+        assert!(any.fit_report("screened", Band::Routine));
+        assert!(!any.fit_report("received", Band::Pending));
+    }
+
+    #[test]
+    fn orders_are_subscribed_to_by_their_priority() {
+        let check = |text: &str, fit: &[OrderPriority]| {
+            let criteria = Criteria::parse(text).unwrap_or_else(|e| panic!("{e}"));
+            let all = [
+                OrderPriority::Routine,
+                OrderPriority::Asap,
+                OrderPriority::Stat,
+            ];
+            let found = all.into_iter().filter(|p| criteria.fit_order(*p));
+            assert_eq!(found.collect::<Vec<_>>(), fit, "{text}");
+            assert!(!criteria.fit_report("screened", Band::Critical));
+        };
+        check("ServiceRequest?priority=stat", &[OrderPriority::Stat]);
+        check(
+            "ServiceRequest?priority=http://hl7.org/fhir/request-priority%7Cstat,urgent",
+            &[OrderPriority::Asap, OrderPriority::Stat],
+        );
+        for wrong in [
+            "ServiceRequest",
+            "ServiceRequest?priority=",
+            "ServiceRequest?priority=routine",
+            "ServiceRequest?priority=x|stat",
+            "ServiceRequest?status=active",
+        ] {
+            let error = Criteria::parse(wrong).err().unwrap();
+            assert!(error.contains("asap, stat"), "{error}");
+        }
     }
 
     #[test]

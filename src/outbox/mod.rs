@@ -16,7 +16,6 @@ pub use shared::Shared;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -90,8 +89,8 @@ pub struct Outbox {
     pub storm: StormLimits,
     /// An attempt that takes longer has failed.
     pub attempt_timeout: Duration,
-    /// How many destinations messages do not reach: shown on every page.
-    pub failing: Arc<AtomicU64>,
+    /// Destinations that do not take what they are sent: shown on pages.
+    pub failing: Arc<Shared<String>>,
 }
 
 impl Outbox {
@@ -224,8 +223,7 @@ impl Outbox {
                 .settle_delivery(batch, &attempt, self.clock.now_ms(), &self.retry, jitter)
                 .await;
             // What arrived where nothing failed changes no warning.
-            let calm =
-                attempt.outcome == Outcome::Delivered && self.failing.load(Ordering::Relaxed) == 0;
+            let calm = attempt.outcome == Outcome::Delivered && self.failing.get().is_empty();
             match recorded {
                 Ok(()) if calm => return,
                 Ok(()) => return self.note_failing().await,
@@ -238,11 +236,11 @@ impl Outbox {
     }
 }
 
-// The count is a warning only: where it cannot be read it stays as it was.
+// It is a warning only: where it cannot be read it stays as it was.
 impl Outbox {
     async fn note_failing(&self) {
         if let Ok(failing) = self.store.failing_destinations().await {
-            self.failing.store(failing.len() as u64, Ordering::Relaxed);
+            self.failing.set(failing);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Takes an object of the outbox to its PACS. "Delivered" is what the PACS' own status says.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,7 +13,7 @@ use crate::dicom::send::{
 };
 use crate::intake::OWN_UID_ROOT;
 use crate::outbox::machine::Outcome;
-use crate::outbox::{Attempt, Courier};
+use crate::outbox::{Attempt, Courier, Shared};
 use crate::store::Store;
 use crate::store::commitments::Commitment;
 use crate::store::objects::KeptObject;
@@ -27,8 +28,10 @@ pub struct ObjectCourier {
     pub store: Store,
     /// Data folder.
     pub root: PathBuf,
-    /// Where to.
+    /// Where to, by the settings.
     pub destinations: Vec<DestinationSettings>,
+    /// Those that were made on the page.
+    pub made: Arc<Shared<DestinationSettings>>,
     /// Our AE title.
     pub ae_title: String,
     /// Time.
@@ -37,6 +40,10 @@ pub struct ObjectCourier {
 
 #[async_trait]
 impl Courier for ObjectCourier {
+    fn serves(&self, destination: &str) -> bool {
+        self.made.get().iter().any(|to| to.name == destination)
+    }
+
     async fn deliver(&self, destination: &str, batch: &Batch, _now_ms: UnixMillis) -> Attempt {
         self.attempt(destination, batch).await.into()
     }
@@ -44,7 +51,9 @@ impl Courier for ObjectCourier {
 
 impl ObjectCourier {
     async fn attempt(&self, destination: &str, batch: &Batch) -> Outcome {
-        let Some(to) = self.destinations.iter().find(|d| d.name == destination) else {
+        let made = self.made.get();
+        let mut all = self.destinations.iter().chain(made.iter());
+        let Some(to) = all.find(|d| d.name == destination) else {
             return Outcome::Later("is not in the settings any more".into());
         };
         if batch.kind == TEST {

@@ -18,6 +18,7 @@ use crate::analysis::{SEGMENTATION, hex};
 use crate::clock::SharedClock;
 use crate::dicom::objects::{Kind, Object};
 use crate::dicom::send::DestinationSettings;
+use crate::outbox::Shared;
 use crate::report::facts::Stage;
 use crate::report::{Facts, Reporter};
 use crate::store::objects::{KeptObject, Wanted};
@@ -33,8 +34,10 @@ pub struct Results {
     pub clock: SharedClock,
     /// What makes reports.
     pub reporter: Arc<Reporter>,
-    /// Who gets what.
+    /// Who gets what, by the settings.
     pub destinations: Vec<DestinationSettings>,
+    /// Those that were made on the page.
+    pub made: Arc<Shared<DestinationSettings>>,
     /// Our AE title.
     pub ae_title: String,
 }
@@ -47,7 +50,10 @@ impl Results {
     /// In words, when something failed that may work another time.
     pub async fn make(&self, study_id: i64) -> Result<(), String> {
         let text = |e: StoreError| format!("database: {e}");
-        if self.destinations.is_empty() {
+        let made = self.made.get();
+        let destinations: Vec<&DestinationSettings> =
+            self.destinations.iter().chain(made.iter()).collect();
+        if destinations.is_empty() {
             return Ok(());
         }
         let found = self.store.report_facts_of(study_id).await.map_err(text)?;
@@ -60,7 +66,7 @@ impl Results {
         if objects.is_empty() {
             objects = self.assemble(study_id, &facts, &result).await?;
         }
-        let wanted: Vec<Wanted> = self.destinations.iter().map(wanted).collect();
+        let wanted: Vec<Wanted> = destinations.into_iter().map(wanted).collect();
         self.store
             .keep_objects(study_id, &result, &objects, &wanted, self.clock.now_ms())
             .await
@@ -142,10 +148,12 @@ impl Results {
     /// Kinds that somebody wants; a report of measurements refers to the segmentation, so it is made
     /// with it where both are wanted by anyone.
     fn kinds(&self) -> Vec<Kind> {
-        Kind::ALL
-            .into_iter()
-            .filter(|kind| self.destinations.iter().any(|d| d.objects.contains(kind)))
-            .collect()
+        let made = self.made.get();
+        let wanted = |kind: &Kind| {
+            let mut all = self.destinations.iter().chain(made.iter());
+            all.any(|d| d.objects.contains(kind))
+        };
+        Kind::ALL.into_iter().filter(wanted).collect()
     }
 
     fn save(&self, facts: &Facts, object: &Object) -> Result<KeptObject, String> {

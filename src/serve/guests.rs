@@ -13,8 +13,7 @@ use tracing::{error, info, warn};
 use crate::alerts::Announcer;
 use crate::clock::SharedClock;
 use crate::hl7::Hl7Destination;
-use crate::made::{self, Made};
-use crate::outbox::Shared;
+use crate::made::{self, Made, MadeResults};
 use crate::secrets::Vault;
 use crate::store::ris::ResultDestination;
 use crate::store::{Store, StoreError};
@@ -23,11 +22,7 @@ use crate::store::{Store, StoreError};
 const LOOK: Duration = Duration::from_secs(5);
 
 /// What those that come need: the key of their secrets, who is told of them, destinations of results.
-pub(super) type Comers<'a> = (
-    &'a Arc<Vault>,
-    &'a Arc<Notify>,
-    &'a Arc<Shared<Hl7Destination>>,
-);
+pub(super) type Comers<'a> = (&'a Arc<Vault>, &'a Arc<Notify>, &'a MadeResults);
 
 /// Who keeps the list.
 pub(super) struct Guests {
@@ -42,7 +37,7 @@ pub(super) struct Guests {
     /// Serves those that are alerted.
     pub announcer: Arc<Announcer>,
     /// Where those that get results go.
-    pub hl7_made: Arc<Shared<Hl7Destination>>,
+    pub made: MadeResults,
     /// The newest version that was taken up.
     pub seen: i64,
     /// Where the names go.
@@ -103,12 +98,13 @@ impl Guests {
         let version = self.store.made_version().await?;
         let made = self.store.made_destinations().await?;
         if version != self.seen {
-            let (mut alerts, mut results) = (Vec::new(), Vec::new());
+            let (mut alerts, mut results, mut objects) = (Vec::new(), Vec::new(), Vec::new());
             for one in &made {
                 let filled = one.filled.clone().unwrap_or_default();
                 match made::read(&one.kind, &one.name, &filled, &self.data) {
                     Ok(Made::Alert(found)) => alerts.push(*found),
                     Ok(Made::Hl7(found)) => results.push(*found),
+                    Ok(Made::Dicom(found)) => objects.push(*found),
                     Err(why) => warn!(destination = one.name, error = why, "does not work"),
                 }
             }
@@ -116,7 +112,8 @@ impl Guests {
             let known: Vec<_> = self.fixed.iter().cloned().chain(known).collect();
             self.store.know_result_destinations(&known).await?;
             self.announcer.take_made(alerts);
-            self.hl7_made.set(results);
+            self.made.hl7.set(results);
+            self.made.objects.set(objects);
             self.seen = version;
             info!(version, "destinations of the page are in force");
         }

@@ -7,6 +7,7 @@ use sea_orm::{
 };
 
 use super::entity::{alert, claim, delivery, study};
+use super::made::quiet_of_made;
 use super::outbox::{ALARM, ALERT, NewDelivery, enqueue};
 use super::{Store, StoreError};
 use crate::alerts::policy::{OPENED_PAUSE_MS, Policy, Rule};
@@ -247,8 +248,13 @@ async fn advance(
     let done = usize::try_from(alert.steps_done - alert.round_steps).unwrap_or(0);
     let band = Band::parse(&alert.band).unwrap_or(Band::Pending);
     let (due, next_step_at) = rule.due(began_ms, done, now_ms);
+    let quiet = if due.is_empty() {
+        Vec::new()
+    } else {
+        quiet_of_made(tx).await?
+    };
     for (n, step) in due.iter().enumerate() {
-        for destination in policy.reaches(step, band, now_ms) {
+        for destination in policy.reaches(step, band, now_ms, &quiet) {
             let new = NewDelivery {
                 destination: &destination,
                 kind: ALERT,

@@ -14,6 +14,7 @@ use super::ranks::{Ranker, Rules, place, refresh_places};
 use super::ris::{self, Meeting};
 use super::search::{CODE_BYTES, Searched, TEXT_BYTES};
 use super::settings::version_in_force;
+use super::subscriptions::{self, News};
 use super::{Store, StoreError, priors};
 use crate::dicom::guard::cut;
 use crate::dicom::header::ObjectHeader;
@@ -487,10 +488,14 @@ async fn study_row(
         ..Default::default()
     };
     place(&mut row, &evidence, first.received_at, Band::Pending, rules);
-    Ok((
-        study::Entity::insert(row).exec(tx).await?.last_insert_id,
-        true,
-    ))
+    let id = study::Entity::insert(row).exec(tx).await?.last_insert_id;
+    let accession = header.study.accession.as_deref();
+    let is_ordered = accession.is_some_and(|a| !a.trim().is_empty());
+    if !prior && is_ordered && evidence.order != OrderPriority::Routine {
+        let news = News::Order(evidence.order);
+        subscriptions::notify(tx, id, news, first.received_at).await?;
+    }
+    Ok((id, true))
 }
 
 /// Whose study it is by what was merged since the scanner was told.

@@ -6,7 +6,7 @@ use sea_orm::{
 
 use super::entity::study;
 use super::{Store, StoreError};
-use crate::triage::Band;
+use crate::triage::{Band, OrderPriority};
 use crate::worklist::StudyDetail;
 
 /// Which studies are asked for; what is `None` is not asked.
@@ -24,6 +24,8 @@ pub struct StudyFilter {
     pub with_accession: bool,
     /// Screened, or found not to be analysable, and of one of these bands.
     pub bands: Option<Vec<Band>>,
+    /// Only those whose order has one of these priorities.
+    pub orders: Option<Vec<OrderPriority>>,
     /// Whether it was looked at yet.
     pub settled: Option<bool>,
 }
@@ -50,6 +52,10 @@ impl StudyFilter {
         if let Some(bands) = &self.bands {
             let bands = bands.iter().map(|band| band.as_str());
             all = all.add(C::Band.is_in(bands)).add(C::State.ne("received"));
+        }
+        if let Some(orders) = &self.orders {
+            let orders = orders.iter().map(|order| order.as_str());
+            all = all.add(C::OrderPriority.is_in(orders));
         }
         match self.settled {
             Some(true) => all = all.add(C::State.ne("received")),

@@ -2,12 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter,
+    QueryOrder, QuerySelect,
+};
 
 use super::entity::{made_destination, preview_view};
 use super::messages::MessageView;
 use super::outbox::drop_destination;
 use super::{Store, StoreError};
+use crate::alerts::policy::Quiet;
+use crate::alerts::policy::hours::Hours;
 use crate::clock::UnixMillis;
 
 /// Versions that are shown.
@@ -52,6 +57,34 @@ impl From<made_destination::Model> for MadeVersion {
     }
 }
 
+/// The newest version of each, by name, but of those that were removed.
+async fn in_force(connection: &impl ConnectionTrait) -> Result<Vec<MadeVersion>, StoreError> {
+    let all = made_destination::Entity::find()
+        .order_by_asc(made_destination::Column::Id)
+        .all(connection)
+        .await?;
+    let newest: BTreeMap<String, MadeVersion> = all
+        .into_iter()
+        .map(|row| (row.name.clone(), MadeVersion::from(row)))
+        .collect();
+    let standing = newest.into_values().filter(|made| made.filled.is_some());
+    Ok(standing.collect())
+}
+
+/// Quiet hours of those that were made on the page, as they are in force in this transaction.
+pub(super) async fn quiet_of_made(tx: &DatabaseTransaction) -> Result<Vec<Quiet>, StoreError> {
+    let quiet = |made: MadeVersion| {
+        let filled = made.filled?;
+        Some(Quiet {
+            hours: Hours::parse(filled.get("quiet_hours")?.trim())?,
+            instead: filled.get("quiet_instead")?.trim().to_owned(),
+            destination: made.name,
+        })
+    };
+    let made = in_force(tx).await?;
+    Ok(made.into_iter().filter_map(quiet).collect())
+}
+
 impl Store {
     /// Keeps a new version of a destination; without `filled` it ends, and what it was still to get is skipped.
     ///
@@ -91,18 +124,7 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn made_destinations(&self) -> Result<Vec<MadeVersion>, StoreError> {
-        let all = made_destination::Entity::find()
-            .order_by_asc(made_destination::Column::Id)
-            .all(self.read())
-            .await?;
-        let newest: BTreeMap<String, MadeVersion> = all
-            .into_iter()
-            .map(|row| (row.name.clone(), MadeVersion::from(row)))
-            .collect();
-        Ok(newest
-            .into_values()
-            .filter(|made| made.filled.is_some())
-            .collect())
+        in_force(self.read()).await
     }
 
     /// All versions, newest first.

@@ -5,11 +5,10 @@ use sea_orm::{
     QueryOrder,
 };
 
-use super::entity::{delivery, object_delivery, result_object};
-use super::outbox::fresh_key;
+use super::entity::{object_delivery, result_object};
+use super::outbox::{fresh_key, waiting};
 use super::{Store, StoreError};
 use crate::clock::UnixMillis;
-use crate::outbox::machine::State;
 
 /// A delivery of one of our objects.
 pub const OBJECT: &str = "object";
@@ -144,16 +143,7 @@ pub(super) async fn fresh_delivery(
     destination: &str,
     now_ms: UnixMillis,
 ) -> Result<i64, StoreError> {
-    let row = delivery::ActiveModel {
-        destination: Set(destination.to_owned()),
-        kind: Set(OBJECT.to_owned()),
-        dedup_key: Set(fresh_key()?),
-        state: Set(State::Waiting.as_str().to_owned()),
-        attempts: Set(0),
-        due_at: Set(now_ms),
-        created_at: Set(now_ms),
-        ..Default::default()
-    };
+    let row = waiting(destination, OBJECT, fresh_key()?, now_ms);
     Ok(row.insert(tx).await?.id)
 }
 

@@ -2,7 +2,7 @@
 //!
 //! What a state may become is decided in `outbox/machine.rs`; here it is read and written.
 
-use sea_orm::sea_query::{Expr, ExprTrait as _, OnConflict};
+use sea_orm::sea_query::{Expr, ExprTrait as _, OnConflict, SelectStatement};
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait as _, DatabaseTransaction,
     EntityTrait, FromQueryResult, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Statement,
@@ -80,23 +80,55 @@ pub(super) async fn enqueue(
     now_ms: UnixMillis,
 ) -> Result<(), StoreError> {
     let row = delivery::ActiveModel {
-        destination: Set(new.destination.to_owned()),
-        kind: Set(new.kind.to_owned()),
         alert_id: Set(new.alert_id),
         step: Set(new.step),
         resolves: Set(new.resolves),
-        dedup_key: Set(fresh_key()?),
-        state: Set(State::Waiting.as_str().to_owned()),
-        attempts: Set(0),
-        due_at: Set(now_ms),
-        created_at: Set(now_ms),
-        ..Default::default()
+        ..waiting(new.destination, new.kind, fresh_key()?, now_ms)
     };
     delivery::Entity::insert(row)
         .on_conflict(OnConflict::new().do_nothing().to_owned())
         .exec_without_returning(tx)
         .await?;
     Ok(())
+}
+
+/// A delivery that was never tried and is due, under a key that every repeat carries.
+pub(super) fn waiting(
+    destination: &str,
+    kind: &str,
+    dedup_key: String,
+    now_ms: UnixMillis,
+) -> delivery::ActiveModel {
+    delivery::ActiveModel {
+        destination: Set(destination.to_owned()),
+        kind: Set(kind.to_owned()),
+        dedup_key: Set(dedup_key),
+        state: Set(State::Waiting.as_str().to_owned()),
+        attempts: Set(0),
+        due_at: Set(now_ms),
+        created_at: Set(now_ms),
+        ..Default::default()
+    }
+}
+
+/// Whether one of these deliveries to a destination waits and was never tried: worded when it is sent, it says the
+/// newest state, and there needs to be no second.
+pub(super) async fn says_the_newest(
+    tx: &DatabaseTransaction,
+    destination: &str,
+    ids: SelectStatement,
+) -> Result<bool, StoreError> {
+    let found: Option<i64> = delivery::Entity::find()
+        .select_only()
+        .column(delivery::Column::Id)
+        .filter(delivery::Column::Destination.eq(destination))
+        .filter(delivery::Column::State.eq(State::Waiting.as_str()))
+        .filter(delivery::Column::Attempts.eq(0))
+        .filter(delivery::Column::Id.in_subquery(ids))
+        .into_tuple()
+        .one(tx)
+        .await?;
+    Ok(found.is_some())
 }
 
 pub(super) fn fresh_key() -> Result<String, StoreError> {

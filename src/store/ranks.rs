@@ -9,7 +9,8 @@ use sea_orm::{
 
 use super::alerts::{self, Risen};
 use super::entity::study;
-use super::{Store, StoreError, jobs, ris, settings, subscriptions};
+use super::subscriptions::{self, News};
+use super::{Store, StoreError, jobs, ris, settings};
 use crate::alerts::policy::{Facts, Policy};
 use crate::triage::{Band, Evidence, OrderPriority, TriageSettings, rank};
 
@@ -267,6 +268,12 @@ async fn update(
     known.order = standing.evidence.order;
     // an order comes from the RIS: only what was found in the images is news to it
     let is_news = study.state != standing.state || known != standing.evidence;
+    let order = standing.evidence.order;
+    let is_ordered = study
+        .accession
+        .as_deref()
+        .is_some_and(|a| !a.trim().is_empty());
+    let reordered = is_ordered && study.order_priority != order.as_str();
     let band = rank(&standing.evidence, &rules.settings).band;
     let state = standing.state.clone();
     let mut row = study.into_active_model();
@@ -299,9 +306,18 @@ async fn update(
         Box::pin(alerts::raise(tx, risen, &ranker.alerts, now_ms)).await?;
     }
     if open && is_news {
-        let standing = (state.as_str(), band);
-        Box::pin(subscriptions::notify(tx, study_id, standing, now_ms)).await?;
+        let news = News::Report(&state, band);
+        Box::pin(subscriptions::notify(tx, study_id, news, now_ms)).await?;
         Box::pin(ris::tell(tx, study_id, highest, reached, now_ms)).await?;
+    }
+    if open && reordered {
+        Box::pin(subscriptions::notify(
+            tx,
+            study_id,
+            News::Order(order),
+            now_ms,
+        ))
+        .await?;
     }
     Ok(())
 }

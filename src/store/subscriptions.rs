@@ -3,16 +3,15 @@
 use sea_orm::sea_query::Query;
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait, PaginatorTrait as _,
-    QueryFilter, QueryOrder, QuerySelect, sea_query::Expr,
+    QueryFilter, QueryOrder, sea_query::Expr,
 };
 
 use super::entity::{delivery, destination, fhir_notice, fhir_subscription, study};
-use super::outbox::fresh_key;
+use super::outbox::{fresh_key, says_the_newest, waiting};
 use super::{Store, StoreError};
 use crate::clock::UnixMillis;
 use crate::fhir::subscription::{Criteria, Subscription, Wanted};
-use crate::outbox::machine::State;
-use crate::triage::Band;
+use crate::triage::{Band, OrderPriority};
 use crate::worklist::StudyDetail;
 
 /// Kind of a delivery that notifies a subscriber.
@@ -24,12 +23,21 @@ const FAILURES_SHOWN: i64 = 2;
 /// What a notification says that its subscription's end made superfluous.
 const ENDED: &str = "its subscription was deleted";
 
+/// What a study is now, as far as one can subscribe to it.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum News<'a> {
+    /// Its report is in this state, and of this band.
+    Report(&'a str, Band),
+    /// Its order has this priority now, and had another.
+    Order(OrderPriority),
+}
+
 /// Notifies whoever subscribed to what this study is now. One that waits and was never tried tells the newest state
 /// anyway, so there is no second.
 pub(super) async fn notify(
     tx: &DatabaseTransaction,
     study_id: i64,
-    (state, band): (&str, Band),
+    news: News<'_>,
     now_ms: UnixMillis,
 ) -> Result<(), StoreError> {
     let live = fhir_subscription::Entity::find()
@@ -39,21 +47,23 @@ pub(super) async fn notify(
         .await?;
     for row in live {
         let over = row.ends_at.is_some_and(|at| at <= now_ms);
-        let fits = Criteria::parse(&row.criteria).is_ok_and(|c| c.fit(state, band));
-        let destination = subscription(row).destination();
-        if over || !fits || waits(tx, &destination, study_id).await? {
+        let fits = Criteria::parse(&row.criteria).is_ok_and(|criteria| match news {
+            News::Report(state, band) => criteria.fit_report(state, band),
+            News::Order(priority) => criteria.fit_order(priority),
+        });
+        if over || !fits {
             continue;
         }
-        let row = delivery::ActiveModel {
-            destination: Set(destination),
-            kind: Set(NOTICE.to_owned()),
-            dedup_key: Set(fresh_key()?),
-            state: Set(State::Waiting.as_str().to_owned()),
-            attempts: Set(0),
-            due_at: Set(now_ms),
-            created_at: Set(now_ms),
-            ..Default::default()
-        };
+        let destination = subscription(row).destination();
+        let of_study = Query::select()
+            .column(fhir_notice::Column::DeliveryId)
+            .from(fhir_notice::Entity)
+            .cond_where(fhir_notice::Column::StudyId.eq(study_id))
+            .to_owned();
+        if says_the_newest(tx, &destination, of_study).await? {
+            continue;
+        }
+        let row = waiting(&destination, NOTICE, fresh_key()?, now_ms);
         let id = delivery::Entity::insert(row).exec(tx).await?.last_insert_id;
         let row = fhir_notice::ActiveModel {
             delivery_id: Set(id),
@@ -64,29 +74,6 @@ pub(super) async fn notify(
             .await?;
     }
     Ok(())
-}
-
-async fn waits(
-    tx: &DatabaseTransaction,
-    destination: &str,
-    study_id: i64,
-) -> Result<bool, StoreError> {
-    let of_study = Query::select()
-        .column(fhir_notice::Column::DeliveryId)
-        .from(fhir_notice::Entity)
-        .cond_where(fhir_notice::Column::StudyId.eq(study_id))
-        .to_owned();
-    let waiting = delivery::Entity::find()
-        .select_only()
-        .column(delivery::Column::Id)
-        .filter(delivery::Column::Destination.eq(destination))
-        .filter(delivery::Column::State.eq(State::Waiting.as_str()))
-        .filter(delivery::Column::Attempts.eq(0))
-        .filter(delivery::Column::Id.in_subquery(of_study))
-        .into_tuple::<i64>()
-        .one(tx)
-        .await?;
-    Ok(waiting.is_some())
 }
 
 fn subscription(row: fhir_subscription::Model) -> Subscription {

@@ -9,9 +9,10 @@ use super::filters::parameters;
 use super::gate::Visitor;
 use super::view::Frame;
 use super::words;
+use crate::alerts::DestinationSettings;
 use crate::alerts::budget::{Past, budget};
 use crate::alerts::policy::hours::Hours;
-use crate::alerts::policy::{Rule, Step};
+use crate::alerts::policy::{Quiet, Rule, Step};
 use crate::triage::{Band, rank};
 
 /// Periods that can be asked for, in days.
@@ -175,8 +176,10 @@ fn on_call(state: &WebState) -> Vec<OnCall> {
 fn rules_now(state: &WebState) -> Vec<RuleRow> {
     let policy = &state.alerts.policy;
     let now_ms = state.clock.now_ms();
+    let made = state.alerts.made.get();
+    let made: Vec<Quiet> = made.iter().filter_map(DestinationSettings::quiet).collect();
     let step = |step: &Step| {
-        let reached = |band| policy.reaches(step, band, now_ms).join(", ");
+        let reached = |band| policy.reaches(step, band, now_ms, &made).join(", ");
         StepRow {
             after: match step.after_ms / 60_000 {
                 0 => "at once".to_owned(),

@@ -2,8 +2,6 @@
 //!
 //! Administrators resend, skip, pause and send a test; auditors look. No name of a patient is on it.
 
-use std::sync::atomic::Ordering;
-
 use actix_web::http::header;
 use actix_web::{HttpResponse, web};
 use askama::Template;
@@ -100,7 +98,7 @@ fn destination(
     let mut all = state.alerts.destinations.iter().chain(made.iter());
     let settings = all.find(|s| s.name == d.name);
     let subscription = subscriptions.iter().find(|s| s.destination() == d.name);
-    let objects_to = state.objects_to.get(&d.name);
+    let objects_to = state.objects_reached(&d.name);
     let fails = d.fails();
     let last = d.delivered_at.map(at);
     let health = match (fails || d.failures > 0, last, &d.last_error) {
@@ -273,9 +271,8 @@ fn unknown_action() -> PageError {
 
 /// To the page, with the warning on all pages as it is now.
 async fn back(state: &WebState) -> Result<HttpResponse, PageError> {
-    let failing = state.store.failing_destinations().await?.len();
-    let counter = &state.health.failing_destinations;
-    counter.store(failing as u64, Ordering::Relaxed);
+    let failing = state.store.failing_destinations().await?;
+    state.health.failing_destinations.set(failing);
     Ok(HttpResponse::SeeOther()
         .insert_header((header::LOCATION, "/deliveries"))
         .finish())

@@ -1,8 +1,7 @@
 //! `/destinations`: those that administrators made, in versions, and those of the settings file, which are only shown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -16,8 +15,7 @@ use super::gate::{Visitor, check_csrf};
 use super::view::Frame;
 use super::words;
 use crate::hl7::{Hl7Destination, Hl7Settings};
-use crate::made::{self, Input, KINDS, PREFIX};
-use crate::outbox::Shared;
+use crate::made::{self, Input, KINDS, Made, MadeResults, PREFIX};
 use crate::store::accounts::Role;
 use crate::store::made::MadeVersion;
 
@@ -34,7 +32,7 @@ pub struct Desk {
     /// As in the settings file.
     pub hl7: Hl7Settings,
     /// Those of results that were made on the page.
-    pub hl7_made: Arc<Shared<Hl7Destination>>,
+    pub made: MadeResults,
     /// Names that the settings file counts on.
     pub needed: Vec<String>,
     /// Whether there is a mail server.
@@ -45,7 +43,7 @@ impl Desk {
     /// A destination of results, wherever it is from.
     pub(super) fn hl7_destination(&self, name: &str) -> Option<Hl7Destination> {
         let fixed = self.hl7.destinations.iter();
-        let made = self.hl7_made.get();
+        let made = self.made.hl7.get();
         fixed.chain(made.iter()).find(|d| d.name == name).cloned()
     }
 }
@@ -71,12 +69,14 @@ struct MadeRow {
     at: String,
     by: String,
     previews: bool,
+    paused: bool,
 }
 
 struct FixedRow {
     name: String,
     reached: String,
     previews: bool,
+    paused: bool,
 }
 
 struct VersionRow {
@@ -124,6 +124,11 @@ pub(super) async fn page(
     let at = |ms| words::clock_time(ms, now_ms, zone);
     let given = parameters(&req);
     let told = given.iter().find(|(name, _)| name == "told");
+    let known = state.store.destinations().await?.into_iter();
+    let paused: BTreeSet<String> = known
+        .filter(|d| d.paused_at.is_some())
+        .map(|d| d.name)
+        .collect();
     let row = |version: MadeVersion| {
         let filled = version.filled.unwrap_or_default();
         let read = made::read(&version.kind, &version.name, &filled, &state.data);
@@ -133,6 +138,7 @@ pub(super) async fn page(
             reached: read.map(|made| made.reached()).unwrap_or_default(),
             previews: version.kind == "hl7" && problem.is_none(),
             problem,
+            paused: paused.contains(&version.name),
             version: version.version,
             at: at(version.at),
             by: version.by,
@@ -154,7 +160,7 @@ pub(super) async fn page(
             .map(|(kind, label, _)| (*kind, *label))
             .collect(),
         made: made.into_iter().map(row).collect(),
-        fixed: fixed(&state),
+        fixed: fixed(&state, &paused),
         versions: versions(&state.store.made_versions().await?, at),
     })
 }
@@ -164,11 +170,12 @@ fn no_mail(kind: &str, state: &WebState) -> Option<String> {
     needs.then(|| "there is no mail server: set [smtp] in the settings file".to_owned())
 }
 
-fn fixed(state: &WebState) -> Vec<FixedRow> {
+fn fixed(state: &WebState, paused: &BTreeSet<String>) -> Vec<FixedRow> {
     let row = |name: &str, reached: String, previews| FixedRow {
         name: name.to_owned(),
         reached,
         previews,
+        paused: paused.contains(name),
     };
     let alerts = state.alerts.destinations.iter();
     let alerts = alerts.map(|d| {
@@ -236,10 +243,9 @@ pub(super) async fn form(
     let given = parameters(&req);
     let kind = given.iter().find(|(key, _)| key == "kind");
     let (kind, filled) = if *name == NEW {
-        (
-            kind.map_or("mail", |(_, kind)| kind).to_owned(),
-            BTreeMap::new(),
-        )
+        let kind = kind.map_or("mail", |(_, kind)| kind).to_owned();
+        let filled = made::defaults(&kind);
+        (kind, filled)
     } else {
         let made = one(&name, &state).await?;
         (made.kind, made.filled.unwrap_or_default())
@@ -333,6 +339,11 @@ pub(super) async fn keep(
             let filled = made.filled.unwrap_or_default();
             return shown(&name, &made.kind, &filled, Some(why), &state, &visitor);
         }
+        if let Some(other) = stands_in_for(&made.name, &state).await? {
+            let why = format!("{other} has it told in its quiet hours: change that first");
+            let filled = made.filled.unwrap_or_default();
+            return shown(&name, &made.kind, &filled, Some(why), &state, &visitor);
+        }
         let noted = (note.as_str(), by);
         state
             .store
@@ -347,8 +358,13 @@ pub(super) async fn keep(
         let typed = filled.clone();
         let known = made::fields(&kind).unwrap_or_default();
         filled.retain(|key, value| known.iter().any(|f| f.name == key) && !value.trim().is_empty());
-        if let Err(why) = made::read(&kind, &full, &filled, &state.data) {
-            return shown(&name, &kind, &typed, Some(why), &state, &visitor);
+        let read = made::read(&kind, &full, &filled, &state.data);
+        let problem = match read {
+            Ok(made) => no_stand_in(&made, &state).await?,
+            Err(why) => Some(why),
+        };
+        if problem.is_some() {
+            return shown(&name, &kind, &typed, problem, &state, &visitor);
         }
         let noted = (note.as_str(), by);
         state
@@ -362,6 +378,39 @@ pub(super) async fn keep(
     Ok(HttpResponse::SeeOther()
         .insert_header((header::LOCATION, format!("/destinations?told={told}")))
         .finish())
+}
+
+/// Another that has this one told in its quiet hours.
+async fn stands_in_for(name: &str, state: &WebState) -> Result<Option<String>, PageError> {
+    let instead = |made: &MadeVersion| {
+        let filled = made.filled.as_ref()?;
+        filled.get("quiet_instead").map(|to| to.trim() == name)
+    };
+    let all = state.store.made_destinations().await?.into_iter();
+    let found = all.filter(|made| made.name != name);
+    let found = found
+        .into_iter()
+        .find(|made| instead(made).unwrap_or(false));
+    Ok(found.map(|made| made.name))
+}
+
+/// Why whoever is told in quiet hours cannot be that.
+async fn no_stand_in(made: &Made, state: &WebState) -> Result<Option<String>, PageError> {
+    let Made::Alert(made) = made else {
+        return Ok(None);
+    };
+    let instead = &made.quiet_instead;
+    if instead.is_empty() {
+        return Ok(None);
+    }
+    let fixed = state.alerts.destinations.iter().any(|d| d.name == *instead);
+    let all = state.store.made_destinations().await?;
+    let told = |kind: &str| !["hl7", "dicom"].contains(&kind);
+    let known = fixed || all.iter().any(|m| m.name == *instead && told(&m.kind));
+    let fits = known && *instead != made.name;
+    Ok((!fits).then(|| {
+        format!("quiet_instead is {instead:?}, must be another destination that is alerted")
+    }))
 }
 
 /// The whole name, or why it cannot be that.

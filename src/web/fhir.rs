@@ -16,7 +16,6 @@ use crate::fhir::{self, Study};
 use crate::store::StoreError;
 use crate::store::accounts::TokenHolder;
 use crate::store::fhir::StudyFilter;
-use crate::triage::OrderPriority;
 
 /// Furthest that a search can be paged, in studies.
 const OFFSET_MAX: u64 = 1_000_000;
@@ -184,11 +183,8 @@ pub(super) async fn update(
         let detail = "Send a ServiceRequest with the id of the address.";
         return Err(Problem::bad_request("wrong_resource", detail).into());
     }
-    let priority = match wanted["priority"].as_str() {
-        Some("urgent") => Some(OrderPriority::Asap),
-        Some(text) => OrderPriority::parse(text),
-        None => None,
-    };
+    let priority = wanted["priority"].as_str();
+    let priority = priority.and_then(fhir::subscription::priority);
     let priority = priority.ok_or_else(|| {
         let detail = "priority must be routine, urgent, asap or stat.";
         Problem::unprocessable("unknown_priority", detail)
@@ -306,14 +302,20 @@ fn read_search(kind: &str, given: &[(String, String)]) -> Result<Search, Problem
                     }
                 };
             }
+            "priority" if kind == "ServiceRequest" => {
+                let asked = fhir::subscription::priorities(value).ok_or_else(|| {
+                    let detail = "priority must be routine, urgent, asap or stat.";
+                    Problem::bad_request("bad_parameter", detail)
+                })?;
+                search.filter.orders = Some(asked);
+            }
             "_count" => search.count = number(name, value, fhir::COUNT.1)?.max(1),
             "_offset" => search.offset = number(name, value, OFFSET_MAX)?,
             "_format" => {}
             other => {
-                let of_report = (kind == "DiagnosticReport").then_some(fhir::REPORT_PARAMETERS);
                 let known: Vec<&str> = fhir::PARAMETERS
                     .iter()
-                    .chain(of_report.iter().flatten())
+                    .chain(fhir::parameters_of(kind))
                     .map(|(name, _)| *name)
                     .collect();
                 let detail = format!(

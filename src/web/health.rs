@@ -4,14 +4,15 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::clock::UnixMillis;
+use crate::outbox::Shared;
 
 /// Shared by all parts; a clone is the same thing.
 #[derive(Debug, Clone)]
 pub struct Health {
     /// When a worker last said that it is alive; 0 for never.
     pub last_worker_beat_ms: Arc<AtomicI64>,
-    /// Destinations that messages do not reach: shown as a banner, as the last channel may be among them.
-    pub failing_destinations: Arc<AtomicU64>,
+    /// Names of destinations that do not take what they are sent: shown as a banner, as the last channel may be among them.
+    pub failing_destinations: Arc<Shared<String>>,
     /// Alerts that reached nobody, and that no step is left for.
     pub unreached_alerts: Arc<AtomicU64>,
     not_ready: Arc<RwLock<Option<String>>>,
@@ -21,7 +22,7 @@ impl Default for Health {
     fn default() -> Self {
         Self {
             last_worker_beat_ms: Arc::new(AtomicI64::new(0)),
-            failing_destinations: Arc::new(AtomicU64::new(0)),
+            failing_destinations: Arc::default(),
             unreached_alerts: Arc::new(AtomicU64::new(0)),
             not_ready: Arc::new(RwLock::new(Some("starting".to_owned()))),
         }

@@ -60,6 +60,8 @@ pub use subscriptions::Subscribing;
 
 use crate::alerts::Alerts;
 use crate::clock::{SharedClock, UnixMillis};
+use crate::dicom::send::DestinationSettings as ObjectDestination;
+use crate::fhir::subscription::Subscription;
 use crate::report::Reporter;
 use crate::store::Store;
 use crate::store::filters::Choices;
@@ -155,6 +157,21 @@ impl WebState {
             desk: Arc::default(),
             roll_call: Arc::default(),
         }
+    }
+
+    /// Whether a destination gets results rather than alerts. One that nobody knows any more may have been alerted.
+    fn gets_results(&self, name: &str) -> bool {
+        self.objects_reached(name).is_some()
+            || self.desk.hl7_destination(name).is_some()
+            || Subscription::of_destination(name).is_some()
+    }
+
+    /// Where a destination of DICOM objects is, for people.
+    fn objects_reached(&self, name: &str) -> Option<String> {
+        let made = self.desk.made.objects.get();
+        let made = made.iter().find(|to| to.name == name);
+        let fixed = self.objects_to.get(name).cloned();
+        fixed.or_else(|| made.map(ObjectDestination::reached))
     }
 
     /// The place for something that takes a core for a while; there is one.

@@ -54,6 +54,7 @@ impl Frame {
     /// A page of a signed-in person.
     pub fn new(title: &str, here: &'static str, visitor: &Visitor, state: &WebState) -> Self {
         use crate::store::accounts::Role::{Admin, Auditor, Integration, Technologist};
+        let may_see_deliveries = matches!(visitor.user.role, Admin | Auditor);
         Self {
             here,
             visitor: Some(Signed {
@@ -62,9 +63,9 @@ impl Frame {
                 csrf: visitor.csrf.clone(),
                 may_read: !matches!(visitor.user.role, Technologist | Integration),
                 may_work: visitor.may_work(),
-                may_see_deliveries: matches!(visitor.user.role, Admin | Auditor),
+                may_see_deliveries,
             }),
-            banner: banner(state),
+            banner: banner(state, may_see_deliveries),
             ..Self::bare(title)
         }
     }
@@ -77,11 +78,18 @@ impl Frame {
     }
 }
 
-fn banner(state: &WebState) -> Option<String> {
+fn banner(state: &WebState, may_see_deliveries: bool) -> Option<String> {
+    let failing = state.health.failing_destinations.get();
+    let (results, alerts): (Vec<&str>, Vec<&str>) = failing
+        .iter()
+        .map(String::as_str)
+        .partition(|name| state.gets_results(name));
     let said: Vec<String> = [
         nobody_reached(state),
         workers_stopped(state),
-        alerts_fail(state),
+        alerts_fail(alerts.len()),
+        // readers can do nothing about those
+        may_see_deliveries.then(|| results_fail(&results)).flatten(),
     ]
     .into_iter()
     .flatten()
@@ -99,13 +107,20 @@ fn nobody_reached(state: &WebState) -> Option<String> {
 }
 
 /// That a channel fails is itself an alarm: those who wait for its messages would never know.
-fn alerts_fail(state: &WebState) -> Option<String> {
-    let n = state.health.failing_destinations.load(Ordering::Relaxed);
+fn alerts_fail(n: usize) -> Option<String> {
     (n > 0).then(|| {
-        let places = words::counted(n, "destination");
+        let places = words::counted(n as u64, "destination");
         format!(
             "Alerts do not reach {places}: watch the list. Administrators see which under Deliveries."
         )
+    })
+}
+
+/// Which systems do not take results: nobody waits at a pager for those.
+fn results_fail(names: &[&str]) -> Option<String> {
+    let names = names.join(", ");
+    (!names.is_empty()).then(|| {
+        format!("Results and notifications do not reach {names}. Why stands under Deliveries.")
     })
 }
 

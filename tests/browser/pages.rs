@@ -125,6 +125,9 @@ async fn no_page_has_a_serious_fault() {
         ("shown", "/shown"),
         ("intake", "/intake"),
         ("deliveries", "/deliveries"),
+        ("destinations", "/destinations"),
+        ("destination", "/destinations/new/form?kind=dicom"),
+        ("alerts", "/alerts"),
         ("error", "/worklist?band=odd"),
     ] {
         for scheme in ["dark", "light"] {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use firstread::store::ris::ResultDestination;
 use serde_json::{Value, json};
 
-use crate::common::{Database, TestServer};
+use crate::common::{Database, TestServer, databases};
 use crate::outbound::{screened, study};
 use crate::peer::Python;
 use crate::site::Site;
@@ -26,12 +26,18 @@ fn taken(peer: &mut Python) -> Vec<Value> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_20_random_moments_each_result_is_acknowledged_exactly_once() {
+    for database in databases() {
+        killed(&database).await;
+    }
+}
+
+async fn killed(database: &Database) {
     // An idempotent peer: it works 40 ms on a message, acknowledges it, and knows MSH-10 again.
     let Some(mut peer) = Python::start(&["collect", "40"]) else {
         return;
     };
     let port = peer.line()["port"].clone();
-    let site = Site::on(&Database::Sqlite).await;
+    let site = Site::on(database).await;
     let ris = ResultDestination {
         name: "ris".into(),
         mapping: "obx8".into(),

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use firstread::clock::Clock as _;
@@ -95,7 +94,7 @@ pub async fn sending_to(
             bundle_ms: 120_000,
         },
         attempt_timeout: Duration::from_secs(30),
-        failing: Arc::new(AtomicU64::new(0)),
+        failing: Arc::default(),
     };
     (site, outbox)
 }

@@ -57,10 +57,17 @@ async fn a_destination_of_the_page_is_served_changed_and_named_by_steps() {
         ("ALERTS__STEPS", "[{after_minutes=0, to=[\"page:hub\"]}]"),
     ];
     let set = set.map(|(key, value)| (format!("FIRSTREAD_{key}"), value.to_owned()));
+    // what is not recorded yet would be repeated
+    let started = Instant::now();
+    while !store.open_deliveries(1).await.unwrap().is_empty() {
+        assert!(started.elapsed() < Duration::from_secs(30));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     server.kill();
     let telling = TestServer::start_in_with(&server.data, "", &set);
     let files = dicom_files(&sample("one"));
     assert!(telling.send(&files).0);
+    telling.wait_until_ranked(&study_uid(&files[0])).await;
     let alert = next(&peer, 2).await;
     let body: Value = serde_json::from_str(alert["body"].as_str().unwrap()).unwrap();
     assert_eq!(body["event"], "alert");

@@ -117,6 +117,11 @@ impl MailServer {
         self.peer.set("answer", answer);
     }
 
+    /// How long it works on each message from now on.
+    pub fn works_ms(&self, milliseconds: u64) {
+        self.peer.set("delay_ms", &milliseconds.to_string());
+    }
+
     pub fn messages(&self) -> Vec<Message> {
         let taken = self.peer.lines("messages.jsonl");
         taken.iter().map(Message::new).collect()

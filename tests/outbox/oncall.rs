@@ -1,5 +1,6 @@
 //! Who is on call gets the alert: schedules, quiet hours, rules, and what happens when nobody is reached.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use firstread::alerts::{
@@ -112,6 +113,48 @@ async fn an_alert_reaches_whoever_is_on_call_at_that_moment() {
             .unwrap();
         assert_eq!(told(&site, 7).await, ["room", "bert"]);
         assert_eq!(told(&site, 6).await, ["bert", "room"]);
+    }
+}
+
+#[tokio::test]
+async fn quiet_hours_of_a_destination_of_the_page_change_its_channel_at_once() {
+    for database in databases() {
+        let mut settings = settings();
+        settings.rules.clear();
+        settings.steps = vec![step(0, &["page:night"])];
+        let site = Site::telling(&database, &settings).await;
+        let keep = async |filled: &[(&str, &str)]| {
+            let filled: BTreeMap<String, String> = filled
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect();
+            let noted = ("", "root");
+            let kept = site.store.keep_made_destination(
+                "page:night",
+                "mail",
+                Some(&filled),
+                noted,
+                NOON_MS,
+            );
+            kept.await.unwrap();
+        };
+        let check = async |n: u32, hours: i64, critical: bool, expected: &str| {
+            let ahead = NOON_MS + hours * 3_600_000 - site.clock.now_ms();
+            site.clock.advance_ms(ahead);
+            let study = site.study(n, 12, 5.0).await;
+            site.flag(&study, critical).await;
+            assert_eq!(told(&site, n).await, [expected], "after {hours} h");
+        };
+        let to = ("to", "night@hospital.example");
+        let hours = ("quiet_hours", "14:00-15:00");
+        keep(&[to, hours, ("quiet_instead", "room")]).await;
+        check(1, 0, false, "page:night").await;
+        check(2, 2, false, "room").await;
+        check(3, 2, true, "page:night").await;
+        keep(&[to, hours, ("quiet_instead", "bert")]).await;
+        check(4, 2, false, "bert").await;
+        keep(&[to]).await;
+        check(5, 2, false, "page:night").await;
     }
 }
 

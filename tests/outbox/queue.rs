@@ -1,6 +1,5 @@
 //! The queue: order, repeats, storms, pauses, and one destination that delays no other.
 
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -73,7 +72,7 @@ pub async fn with_clock(site: &Site, courier: Arc<dyn Courier>, clock: SharedClo
         retry: limits(),
         storm: site.alerts.storm,
         attempt_timeout: Duration::from_secs(30),
-        failing: Arc::new(AtomicU64::new(0)),
+        failing: Arc::default(),
     }
 }
 

@@ -13,7 +13,7 @@ use firstread::triage::Band;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::common::{Database, TestServer, databases};
+use crate::common::{TestServer, databases};
 use crate::mail::{MailServer, Peer};
 use crate::queue::{outbox, with_clock};
 use crate::site::{Site, uid};
@@ -100,78 +100,91 @@ async fn a_peer_that_is_away_for_an_hour_delays_no_other_and_misses_nothing() {
     }
 }
 
-/// Deliveries of the night.
-const DELIVERIES: usize = 80;
+/// Deliveries of the night, to each of two.
+const DELIVERIES: usize = 60;
 /// How often the process is killed in it.
 const KILLS: usize = 20;
 
+/// Keys in the order in which an idempotent peer takes messages: a repeat counts for nothing.
+fn taken_once(keys: impl Iterator<Item = String>) -> Vec<String> {
+    let mut known = HashSet::new();
+    keys.filter(|key| known.insert(key.clone())).collect()
+}
+
 #[tokio::test]
 async fn killed_at_20_random_moments_each_message_is_taken_exactly_once() {
-    let Some(peer) = Peer::start("http_server.py", &[]) else {
+    let (Some(peer), Some(mail)) = (Peer::start("http_server.py", &[]), MailServer::start()) else {
         return;
     };
     peer.set("delay_ms", "40");
+    mail.works_ms(40);
     let to = format!("http://127.0.0.1:{}/", peer.port);
-    let settings = [
-        ("ALERTS__BASE_URL", "https://f.example".to_owned()),
-        (
-            "ALERTS__DESTINATIONS",
-            format!("[{{name=\"hook\", channel=\"webhook\", to=\"{to}\"}}]"),
-        ),
-    ];
-    let settings: Vec<(String, String)> = settings
-        .into_iter()
-        .map(|(key, value)| (format!("FIRSTREAD_{key}"), value))
-        .collect();
-    let mut server = TestServer::start_with(&Database::Sqlite, &settings);
-    let store = Store::open(None, &server.data).await.unwrap();
-    for _ in 0..DELIVERIES {
-        assert!(store.send_test("hook", SystemClock.now_ms()).await.unwrap());
-    }
-    let mut seed = u64::from(std::process::id());
-    for _ in 0..KILLS {
-        // A small generator of its own: the moments differ in every run.
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        tokio::time::sleep(Duration::from_millis(40 + (seed >> 33) % 260)).await;
-        server.kill_and_restart();
-    }
-    let started = Instant::now();
-    loop {
-        let open = store.open_deliveries(200).await.unwrap();
-        if open.is_empty() {
-            break;
-        }
-        assert!(
-            started.elapsed() < Duration::from_secs(60),
-            "{} are left",
-            open.len()
-        );
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    let requests = peer.lines("requests.jsonl");
-    let mut taken = HashSet::new();
-    let in_order: Vec<String> = requests
-        .iter()
-        .map(key)
-        .filter(|k| taken.insert(k.clone()))
-        .collect();
-    assert_eq!(
-        in_order.len(),
-        DELIVERIES,
-        "an idempotent peer took each once"
+    let mut settings = mail.environment();
+    settings.extend(
+        [
+            ("ALERTS__BASE_URL", "https://f.example".to_owned()),
+            (
+                "ALERTS__DESTINATIONS",
+                format!(
+                    "[{{name=\"hook\", channel=\"webhook\", to=\"{to}\"}}, \
+                     {{name=\"room\", channel=\"mail\", to=\"room@hospital.example\"}}]"
+                ),
+            ),
+        ]
+        .map(|(key, value)| (format!("FIRSTREAD_{key}"), value)),
     );
-    let repeats = requests.len() - DELIVERIES;
-    eprintln!("{KILLS} kills, {repeats} messages were repeated");
-    assert!(repeats <= KILLS, "only what was in flight is repeated");
-    let settled = store.settled_deliveries(200).await.unwrap();
-    assert_eq!(settled.len(), DELIVERIES);
-    let attempts: i64 = settled.iter().map(|d| d.attempts).sum();
-    assert!(settled.iter().all(|d| d.state == "delivered"));
-    assert!(usize::try_from(attempts).unwrap() >= requests.len());
-    // What is recorded as acknowledged is never sent again.
-    server.kill_and_restart();
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(peer.lines("requests.jsonl").len(), requests.len());
+    for database in databases() {
+        let before = (peer.lines("requests.jsonl").len(), mail.messages().len());
+        let came = || {
+            let requests = peer.lines("requests.jsonl").split_off(before.0);
+            let messages = mail.messages().split_off(before.1);
+            let hooks: Vec<String> = requests.iter().map(key).collect();
+            let mails: Vec<String> = messages.iter().map(|m| m.header("Message-ID")).collect();
+            (hooks, mails)
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let url = database.fresh_url();
+        let mut server = TestServer::start_in_with(folder.path(), &url, &settings);
+        let own = Some(url.as_str()).filter(|url| !url.is_empty());
+        let store = Store::open(own, &server.data).await.unwrap();
+        for _ in 0..DELIVERIES {
+            for name in ["hook", "room"] {
+                assert!(store.send_test(name, SystemClock.now_ms()).await.unwrap());
+            }
+        }
+        let mut seed = u64::from(std::process::id());
+        for _ in 0..KILLS {
+            // A small generator of its own: the moments differ in every run.
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            tokio::time::sleep(Duration::from_millis(20 + (seed >> 33) % 160)).await;
+            server.kill_and_restart();
+        }
+        let left = store.open_deliveries(200).await.unwrap().len();
+        let started = Instant::now();
+        while !store.open_deliveries(1).await.unwrap().is_empty() {
+            assert!(started.elapsed() < Duration::from_secs(60));
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let (hooks, mails) = came();
+        for (what, sent) in [("webhooks", &hooks), ("mails", &mails)] {
+            let once = taken_once(sent.iter().cloned());
+            assert_eq!(once.len(), DELIVERIES, "an idempotent peer took each once");
+            let repeats = sent.len() - DELIVERIES;
+            eprintln!(
+                "{KILLS} kills, {left} deliveries were left after them: {repeats} {what} were repeated"
+            );
+            assert!(repeats <= KILLS, "only what was in flight is repeated");
+        }
+        let settled = store.settled_deliveries(200).await.unwrap();
+        assert_eq!(settled.len(), 2 * DELIVERIES);
+        assert!(settled.iter().all(|d| d.state == "delivered"));
+        let attempts: i64 = settled.iter().map(|d| d.attempts).sum();
+        assert!(usize::try_from(attempts).unwrap() >= hooks.len() + mails.len());
+        // What is recorded as acknowledged is never sent again.
+        server.kill_and_restart();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(came(), (hooks, mails));
+    }
 }
 
 /// Alerts that wait at once.

@@ -4,6 +4,7 @@ Usage: smtp_server.py FOLDER PORT [tls]     with "tls" it speaks TLS from the fi
 FOLDER holds cert.pem and key.pem. Each message taken is a line of JSON in FOLDER/messages.jsonl.
 FOLDER/answer, read at each message, may hold an SMTP answer that refuses it ("451 later",
 "550 unknown"), for some address only ("550 unknown, room@"), or "hang": take it, then say nothing.
+FOLDER/delay_ms is how long it works on each message before it answers.
 """
 
 import asyncio
@@ -47,6 +48,8 @@ class Keeper:
         }
         with (FOLDER / "messages.jsonl").open("a") as file:
             file.write(json.dumps(taken) + "\n")
+        if (FOLDER / "delay_ms").exists():
+            await asyncio.sleep(int((FOLDER / "delay_ms").read_text()) / 1000)
         if answer == "hang":
             await asyncio.sleep(3600)
         return "250 taken"

@@ -7,12 +7,20 @@ use firstread::clock::Clock as _;
 use firstread::fhir::subscription::read;
 use firstread::fhir::{FhirCourier, FhirSettings};
 use firstread::secrets::Vault;
+use firstread::triage::OrderPriority;
 use serde_json::{Value, json};
 
-use crate::common::{Database, TestServer, databases, dicom_files, sample, study_uid};
+use crate::common::{Database, TestServer, databases, dicom_files, modified, sample, study_uid};
 use crate::mail::Peer;
 use crate::queue::outbox;
 use crate::site::{Site, uid};
+
+/// A subscription to orders.
+fn of_orders(peer: &Peer) -> Value {
+    let mut asked = asked(peer, Some("application/fhir+json"));
+    asked["criteria"] = json!("ServiceRequest?priority=stat");
+    asked
+}
 
 fn asked(peer: &Peer, payload: Option<&str>) -> Value {
     json!({
@@ -116,6 +124,57 @@ async fn a_report_that_meets_the_criteria_is_put_to_the_subscriber() {
 }
 
 #[tokio::test]
+async fn an_order_that_becomes_stat_is_put_to_the_subscriber() {
+    let Some(peer) = Peer::start("http_server.py", &[]) else {
+        return;
+    };
+    for database in databases() {
+        let site = Site::on(&database).await;
+        let now_ms = site.clock.now_ms();
+        let vault = Arc::new(Vault::open(site.data.path()).unwrap());
+        let wanted = read(&of_orders(&peer), now_ms).unwrap_or_else(|e| panic!("{e}"));
+        let made = site.store.subscribe(&wanted, None, "ris", now_ms).await;
+        made.unwrap().unwrap();
+        let settings = FhirSettings {
+            subscription_hosts: vec!["127.0.0.1".into()],
+            ..FhirSettings::default()
+        };
+        let courier = FhirCourier::new(site.store.clone(), settings, vault).unwrap();
+        let outbox = outbox(&site, Arc::new(courier)).await;
+        let study = site.study(1, 12, 5.0).await;
+        let mut told = Vec::new();
+        for (priority, tells) in [
+            (OrderPriority::Asap, false),
+            (OrderPriority::Stat, true),
+            (OrderPriority::Stat, false),
+            (OrderPriority::Routine, false),
+            (OrderPriority::Stat, true),
+        ] {
+            let before = peer.lines("requests.jsonl").len();
+            let ordered = site
+                .store
+                .set_order("ACC-1", priority, "test", &site.ranker, now_ms);
+            assert_eq!(ordered.await.unwrap(), [uid(1)]);
+            assert_eq!(outbox.deliver_next("fhir:1").await.unwrap(), tells);
+            told.extend(peer.lines("requests.jsonl").split_off(before));
+        }
+        site.flag(&study, true).await;
+        assert!(!outbox.deliver_next("fhir:1").await.unwrap(), "no order");
+        assert_eq!(told.len(), 2);
+        let key = |n: usize| &told[n]["headers"]["idempotency-key"];
+        assert_ne!(key(0), key(1));
+        assert_eq!(told[0]["method"], "PUT");
+        let path = format!("/hook/ServiceRequest/{}?x=1", uid(1));
+        assert_eq!(told[0]["path"], path);
+        let order: Value = serde_json::from_str(told[0]["body"].as_str().unwrap()).unwrap();
+        assert_eq!(
+            (&order["resourceType"], &order["priority"]),
+            (&json!("ServiceRequest"), &json!("stat"))
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_subscription_made_while_the_server_runs_is_told_of_a_study_that_comes() {
     let Some(peer) = Peer::start("http_server.py", &[]) else {
         return;
@@ -136,14 +195,34 @@ async fn a_subscription_made_while_the_server_runs_is_told_of_a_study_that_comes
         .await
         .unwrap();
     assert_eq!(made.status(), 201);
-    let files = dicom_files(&sample("one"));
+    let orders = reqwest::Client::new().post(&url).bearer_auth(&token);
+    let orders = orders.body(of_orders(&peer).to_string());
+    assert_eq!(orders.send().await.unwrap().status(), 201);
+    // the order is there before its study
+    let order = format!("http://{}/api/v1/orders/ACC-9", server.http);
+    let ordered = reqwest::Client::new().put(order).bearer_auth(&token);
+    let ordered = ordered.body(json!({"priority": "stat"}).to_string());
+    let ordered = ordered.header("Idempotency-Key", "1").send().await;
+    assert_eq!(ordered.unwrap().status(), 200);
+    let folder = tempfile::tempdir().unwrap();
+    let files = modified(
+        &dicom_files(&sample("one")),
+        folder.path(),
+        &["(0008,0050)=ACC-9"],
+    );
     assert!(server.send(&files).0);
-    server.wait_until_ranked(&study_uid(&files[0])).await;
+    let uid = study_uid(&files[0]);
+    server.wait_until_ranked(&uid).await;
     let ranked = Instant::now();
-    while peer.lines("requests.jsonl").is_empty() {
+    while peer.lines("requests.jsonl").len() < 2 {
         assert!(ranked.elapsed() < Duration::from_secs(10));
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let came = peer.lines("requests.jsonl");
-    assert_eq!(came[0]["headers"]["authorization"], "Bearer s3cret");
+    let mut came = peer.lines("requests.jsonl");
+    came.sort_by_key(|request| request["method"].as_str().unwrap().to_owned());
+    for request in &came {
+        assert_eq!(request["headers"]["authorization"], "Bearer s3cret");
+    }
+    assert_eq!(came[0]["method"], "POST");
+    assert_eq!(came[1]["path"], format!("/hook/ServiceRequest/{uid}?x=1"));
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use firstread::clock::{Clock as _, SystemClock};
 use firstread::dicom::objects::{Kind, Maker, Source, pdf};
 use firstread::dicom::send::{CommitOutcome, SendError, StoreOutcome, commit, echo, store};
 use firstread::outbox::Courier as _;
@@ -163,6 +164,7 @@ async fn a_test_delivery_is_an_echo() {
             destination("pacs", "PACS", peer.port),
             destination("dead", "PACS", free_port()),
         ],
+        made: std::sync::Arc::default(),
         ae_title: "FIRSTREAD".into(),
         clock: std::sync::Arc::new(firstread::clock::SystemClock),
     };
@@ -180,6 +182,46 @@ async fn a_test_delivery_is_an_echo() {
     assert!(matches!(dead, Outcome::Later(_)), "{dead:?}");
     let unknown = courier.deliver("gone", &batch, 0).await.outcome;
     assert!(matches!(unknown, Outcome::Later(_)), "{unknown:?}");
+}
+
+#[tokio::test]
+async fn a_pacs_made_on_the_page_answers_an_echo_and_gets_the_next_study() {
+    const NAME: &str = "page:pacs";
+    let peer = Peer::storescp();
+    let port = peer.port.to_string();
+    let without = ("FIRSTREAD_ANALYSIS__VOLUMETRY".into(), "false".into());
+    let server = TestServer::start_with(&Database::Sqlite, &[without]);
+    let store = Store::open(None, &server.data).await.unwrap();
+    let filled = [
+        ("ae_title", "PACS"),
+        ("host", "127.0.0.1"),
+        ("port", &port),
+        ("pdf", "yes"),
+    ];
+    let filled = filled
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into();
+    let now_ms = SystemClock.now_ms();
+    let kept = store.keep_made_destination(NAME, "dicom", Some(&filled), ("", "root"), now_ms);
+    kept.await.unwrap();
+    assert!(store.send_test(NAME, now_ms).await.unwrap());
+    let started = Instant::now();
+    while store.settled_deliveries(1).await.unwrap().is_empty() {
+        assert!(started.elapsed() < Duration::from_secs(30));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(
+        store.settled_deliveries(1).await.unwrap()[0].state,
+        "delivered"
+    );
+    assert!(peer.files().is_empty(), "an echo stores nothing");
+    let files = dicom_files(&sample("one"));
+    let uid = study_uid(&files[0]);
+    assert!(server.send(&files).0);
+    wait_for(&server, &uid, NAME, "delivered", 1).await;
+    let came = peer.files();
+    assert_eq!(came.len(), 1);
+    assert_eq!(tag(&came[0], "0008,0060"), "DOC");
 }
 
 pub fn settings(destinations: &str) -> Vec<(String, String)> {

@@ -213,6 +213,17 @@ async fn every_page_warns_when_alerts_do_not_arrive() {
             .contains("Alerts do not reach 1 destination")
     );
     let path = format!("/deliveries/{}", batch.id);
+    // What gets results is no alert: administrators are told, readers are not.
+    site.health
+        .failing_destinations
+        .set(vec!["ris".into(), "room".into(), "fhir:1".into()]);
+    let page = site.page(&admin, "/worklist").await;
+    assert!(page.contains("Alerts do not reach 1 destination"), "{page}");
+    assert!(page.contains("do not reach ris, fhir:1"), "{page}");
+    let reader = site.signed_in(Role::Reader).await;
+    let page = site.page(&reader, "/worklist").await;
+    assert!(page.contains("Alerts do not reach 1 destination"), "{page}");
+    assert!(!page.contains("Results and notifications"), "{page}");
     // Skipped: nobody expects it any more. One failure alone may be chance.
     assert_eq!(
         press(&site, &admin, &path, &csrf, "skip").await,

@@ -116,6 +116,93 @@ async fn a_destination_is_made_changed_and_removed_in_versions() {
 }
 
 #[tokio::test]
+async fn a_pacs_is_made_tested_and_paused() {
+    for database in databases() {
+        let site = Site::on(&database).await;
+        let admin = site.signed_in_as("root", Role::Admin).await;
+        let form = site.page(&admin, "/destinations/new/form?kind=dicom").await;
+        for (name, checked) in [("seg", true), ("sr", true), ("pdf", true), ("sc", false)] {
+            let field = format!("name=\"{name}\" value=\"yes\"");
+            let checked = if checked { " checked" } else { "" };
+            assert!(form.contains(&format!("{field}{checked}>")), "{form}");
+        }
+        let pacs = [
+            ("kind", "dicom"),
+            ("name", "pacs"),
+            ("ae_title", "PACS"),
+            ("host", "10.0.0.5"),
+            ("port", "104"),
+            ("sr", "yes"),
+        ];
+        let (status, said) = fill(&site, &admin, "new", &pacs).await;
+        assert_eq!(status, 303, "{said}");
+        let (status, said) = fill(&site, &admin, "new", &pacs[..5]).await;
+        assert_eq!(status, 200);
+        assert!(said.contains("already"), "{said}");
+        let other = [&[("name", "other")], &pacs[2..5], &pacs[..1]].concat();
+        let (_, said) = fill(&site, &admin, "new", &other).await;
+        assert!(said.contains("at least one kind"), "{said}");
+        let page = site.page(&admin, "/destinations").await;
+        assert!(page.contains("DICOM to PACS at 10.0.0.5:104"), "{page}");
+        assert!(!page.contains("Paused"), "{page}");
+        let csrf = field(&page, "csrf");
+        for (action, paused) in [("test", false), ("pause", true), ("resume", false)] {
+            let form = [("csrf", csrf.as_str()), ("action", action)];
+            let pressed = admin.post(site.url("/destinations/page:pacs")).form(&form);
+            assert_eq!(
+                pressed.send().await.unwrap().status(),
+                StatusCode::SEE_OTHER
+            );
+            let page = site.page(&admin, "/destinations").await;
+            assert_eq!(page.contains("Paused"), paused, "{action}");
+        }
+        let waiting = site.store.open_deliveries(10).await.unwrap();
+        assert_eq!(waiting.len(), 1);
+        assert_eq!(waiting[0].destination, "page:pacs");
+    }
+}
+
+#[tokio::test]
+async fn whoever_is_told_in_quiet_hours_exists_and_stays() {
+    let site = Site::start().await;
+    let admin = site.signed_in_as("root", Role::Admin).await;
+    let hours = ("quiet_hours", "22:00-06:00");
+    let mail = |name: &'static str| [("kind", "mail"), ("name", name), ("to", "a@b.example")];
+    let quiet = |name, instead| [&mail(name)[..], &[hours, ("quiet_instead", instead)]].concat();
+    for (wrong, word) in [
+        (quiet("night", "nobody"), "another destination"),
+        (quiet("night", "page:night"), "another destination"),
+        (quiet("night", "ris"), "another destination"),
+        ([&mail("night")[..], &[hours]].concat(), "quiet_instead"),
+        (
+            [&mail("night")[..], &[("quiet_hours", "late")]].concat(),
+            "quiet_hours",
+        ),
+    ] {
+        let (status, said) = fill(&site, &admin, "new", &wrong).await;
+        assert_eq!(status, 200, "{wrong:?}");
+        assert!(said.contains(word), "{word} is not in {said}");
+    }
+    assert_eq!(fill(&site, &admin, "new", &mail("day")).await.0, 303);
+    assert_eq!(
+        fill(&site, &admin, "new", &quiet("night", "page:day"))
+            .await
+            .0,
+        303
+    );
+    assert_eq!(
+        fill(&site, &admin, "new", &quiet("late", "room")).await.0,
+        303
+    );
+    let remove = [("action", "remove")];
+    let (status, said) = fill(&site, &admin, "page:day", &remove).await;
+    assert_eq!(status, 200);
+    assert!(said.contains("page:night has it told"), "{said}");
+    assert_eq!(fill(&site, &admin, "page:night", &remove).await.0, 303);
+    assert_eq!(fill(&site, &admin, "page:day", &remove).await.0, 303);
+}
+
+#[tokio::test]
 async fn a_preview_hides_the_patient_until_asked_and_each_look_is_kept() {
     for database in databases() {
         let site = Site::on(&database).await;

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use firstread::fhir::subscription::CRITERIA;
-use firstread::fhir::{PARAMETERS, REPORT_PARAMETERS, TYPES};
+use firstread::fhir::{ORDER_PARAMETERS, PARAMETERS, REPORT_PARAMETERS, TYPES};
 use firstread::store::accounts::Role;
 use firstread::worklist::News;
 use reqwest::{Response, StatusCode};
@@ -255,6 +255,8 @@ async fn searches_are_paged_and_wrong_ones_are_named() {
     assert_eq!(count("/Observation?_id=1-SCORE").await, 1);
     assert_eq!(count("/Observation?_id=x").await, 0);
     assert_eq!(count("/ServiceRequest").await, 3);
+    assert_eq!(count("/ServiceRequest?priority=stat").await, 0);
+    assert_eq!(count("/ServiceRequest?priority=stat,routine").await, 3);
     assert_eq!(count("/Device?_id=other").await, 0);
     for (path, word) in [
         ("/ImagingStudy?colour=red", "colour"),
@@ -264,6 +266,8 @@ async fn searches_are_paged_and_wrong_ones_are_named() {
         ("/ImagingStudy?conclusion=urgent", "conclusion"),
         ("/DiagnosticReport?conclusion=cancer", "conclusion"),
         ("/DiagnosticReport?status=final", "status"),
+        ("/ServiceRequest?priority=soon", "priority"),
+        ("/Task?priority=stat", "priority"),
     ] {
         let answer = ask(&site, path, &token).await;
         assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
@@ -335,11 +339,13 @@ async fn the_conformance_statement_lists_what_there_is() {
         .collect();
     let parameters = PARAMETERS.iter().map(|(name, _)| *name);
     let of_report = REPORT_PARAMETERS.iter().map(|(name, _)| *name);
+    let of_order = ORDER_PARAMETERS.iter().map(|(name, _)| *name);
     let expected: Vec<&str> = TYPES
         .into_iter()
         .chain(["Subscription"])
         .chain(parameters)
         .chain(of_report)
+        .chain(of_order)
         .collect();
     assert_eq!(rows, expected);
     assert!(statement.contains(CRITERIA), "{CRITERIA}");

@@ -150,9 +150,15 @@ impl Policy {
     }
 
     /// The destinations that a step reaches now: schedules stand for whoever is on call, and below
-    /// critical quiet hours change the channel.
+    /// critical quiet hours change the channel: those of the settings, and `made` on the page.
     #[must_use]
-    pub fn reaches(&self, step: &Step, band: Band, now_ms: UnixMillis) -> Vec<String> {
+    pub fn reaches(
+        &self,
+        step: &Step,
+        band: Band,
+        now_ms: UnixMillis,
+        made: &[Quiet],
+    ) -> Vec<String> {
         let mut reached: Vec<String> = Vec::new();
         for name in &step.to {
             let schedule = self.schedules.iter().find(|s| s.name == *name);
@@ -161,7 +167,7 @@ impl Policy {
                 |schedule| schedule.on_call(now_ms, self.zone),
             );
             for person in people {
-                let person = self.channel_of(person, band, now_ms);
+                let person = self.channel_of(person, band, now_ms, made);
                 if !reached.contains(&person) {
                     reached.push(person);
                 }
@@ -170,13 +176,19 @@ impl Policy {
         reached
     }
 
-    fn channel_of(&self, destination: String, band: Band, now_ms: UnixMillis) -> String {
+    fn channel_of(
+        &self,
+        destination: String,
+        band: Band,
+        now_ms: UnixMillis,
+        made: &[Quiet],
+    ) -> String {
         let rests = |q: &&Quiet| {
             q.destination == destination
                 && band != Band::Critical
                 && q.hours.contains(now_ms, self.zone)
         };
-        let quiet = self.quiet.iter().find(rests);
+        let quiet = self.quiet.iter().chain(made).find(rests);
         quiet.map_or(destination, |q| q.instead.clone())
     }
 }
@@ -326,7 +338,7 @@ mod tests {
                 after_ms: 0,
                 to: to.iter().map(|&t| t.to_owned()).collect(),
             };
-            assert_eq!(policy.reaches(&step, band, ms(at)), expected, "{at}");
+            assert_eq!(policy.reaches(&step, band, ms(at), &[]), expected, "{at}");
         };
         let (noon, night) = ("2026-11-27T11:00:00Z", "2026-11-27T23:00:00Z");
         check(&["neuro"], Band::Urgent, noon, &["anna-pager", "room"]);

@@ -6,6 +6,8 @@ use lettre::Address;
 use serde::{Deserialize, Serialize};
 
 use super::{NAME_CHARS_MAX, Secret, hours};
+use crate::alerts::policy::Quiet;
+use crate::alerts::policy::hours::Hours;
 use crate::alerts::template::Template;
 use crate::outbox::http::{Endpoint, is_this_machine};
 
@@ -136,6 +138,16 @@ impl DestinationSettings {
     pub fn read_secret(&self) -> Result<String, String> {
         let key = format!("alerts.destinations {:?} secret_file", self.name);
         self.secret.read(&key, &self.secret_file)
+    }
+
+    /// When below critical another is told in its place; `None` for never.
+    #[must_use]
+    pub fn quiet(&self) -> Option<Quiet> {
+        Some(Quiet {
+            destination: self.name.clone(),
+            hours: Hours::parse(&self.quiet_hours)?,
+            instead: self.quiet_instead.clone(),
+        })
     }
 
     pub(super) fn check(&self) -> Result<(), String> {

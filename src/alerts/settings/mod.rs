@@ -14,7 +14,7 @@ pub use secret::{Secret, read_file};
 pub use smtp::{Security, SmtpSettings};
 
 use super::policy::hours::{Hours, Weekdays};
-use super::policy::{Policy, Quiet, Rule, Step};
+use super::policy::{Policy, Rule, Step};
 use crate::made::PREFIX;
 use crate::outbox::machine::StormLimits;
 use crate::triage::Band;
@@ -277,17 +277,14 @@ impl AlertSettings {
             weekdays: None,
             steps: steps(&self.steps),
         };
-        let quiet = |d: &DestinationSettings| {
-            Some(Quiet {
-                destination: d.name.clone(),
-                hours: Hours::parse(&d.quiet_hours)?,
-                instead: d.quiet_instead.clone(),
-            })
-        };
         Policy {
             rules: self.rules.iter().map(rule).chain([general]).collect(),
             schedules: self.schedules.iter().map(|s| s.schedule(zone)).collect(),
-            quiet: self.destinations.iter().filter_map(quiet).collect(),
+            quiet: self
+                .destinations
+                .iter()
+                .filter_map(DestinationSettings::quiet)
+                .collect(),
             zone,
             claim_idle_ms,
         }

@@ -57,6 +57,15 @@ impl DestinationSettings {
                 key("name")
             ));
         }
+        self.check_fields()
+    }
+
+    /// Checks all but the name.
+    ///
+    /// # Errors
+    /// Names what is out of range and what it may be.
+    pub fn check_fields(&self) -> Result<(), String> {
+        let key = |key: &str| format!("destinations.{key} of {:?}", self.name);
         check_ae(&key("ae_title"), &self.ae_title)?;
         if self.host.is_empty() || self.host.len() > 253 || self.host.contains(['/', '@', ' ']) {
             return Err(format!("{} must be a host name or an address", key("host")));

@@ -1,14 +1,14 @@
 //! Results for the RIS: written with the rank that they tell, worded when they are first sent.
 
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, QuerySelect,
-    sea_query::Expr,
+    ActiveValue::Set,
+    ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter,
+    sea_query::{Expr, Query},
 };
 
 use super::super::entity::{delivery, hl7_result, result_destination, study};
-use super::super::outbox::fresh_key;
+use super::super::outbox::{fresh_key, says_the_newest, waiting};
 use super::super::{Store, StoreError};
-use crate::outbox::machine::State;
 use crate::triage::Band;
 use crate::worklist::StudyDetail;
 
@@ -59,38 +59,16 @@ pub(in super::super) async fn tell(
         if destination.only_moving_up && !moves_up {
             continue;
         }
-        let waits: Option<i64> = delivery::Entity::find()
-            .select_only()
-            .column(delivery::Column::Id)
-            .filter(delivery::Column::Destination.eq(&destination.name))
-            .filter(delivery::Column::State.eq(State::Waiting.as_str()))
-            .filter(delivery::Column::Attempts.eq(0))
-            .filter(
-                delivery::Column::Id.in_subquery(
-                    sea_orm::sea_query::Query::select()
-                        .column(hl7_result::Column::DeliveryId)
-                        .from(hl7_result::Entity)
-                        .cond_where(hl7_result::Column::StudyId.eq(study_id))
-                        .to_owned(),
-                ),
-            )
-            .into_tuple()
-            .one(tx)
-            .await?;
-        if waits.is_some() {
+        let of_study = Query::select()
+            .column(hl7_result::Column::DeliveryId)
+            .from(hl7_result::Entity)
+            .cond_where(hl7_result::Column::StudyId.eq(study_id))
+            .to_owned();
+        if says_the_newest(tx, &destination.name, of_study).await? {
             continue;
         }
         let key: String = fresh_key()?.chars().take(KEY_CHARS).collect();
-        let row = delivery::ActiveModel {
-            destination: Set(destination.name),
-            kind: Set(RESULT.to_owned()),
-            dedup_key: Set(key),
-            state: Set(State::Waiting.as_str().to_owned()),
-            attempts: Set(0),
-            due_at: Set(now_ms),
-            created_at: Set(now_ms),
-            ..Default::default()
-        };
+        let row = waiting(&destination.name, RESULT, key, now_ms);
         let id = delivery::Entity::insert(row).exec(tx).await?.last_insert_id;
         let row = hl7_result::ActiveModel {
             delivery_id: Set(id),
