@@ -69,6 +69,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--version")
     p.add_argument("--seed", type=int, default=5)
     p.add_argument("--trained-on", default="CPU", help="device, for the card")
+    add("atlas", commands.build_atlas, "build atlas.npz, where structures lie, from the training people's maps").set_defaults(config=TRAINING / "configs" / "volumetry.toml")
     p = add("evaluate-volumetry", commands.evaluate_volumetry, "measure the exported volumetry network on the scans with a reference", config=False)
     p.add_argument("--models", type=Path, default=TRAINING.parent / "models")
     p = add("time", commands.measure_time, "seconds and memory of one 1 mm head through the exported network", config=False)

@@ -168,6 +168,11 @@ def export_volumetry(args):
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, step {state['step']}, differences {agreement}")
 
 
+def build_atlas(args):
+    from . import atlas
+    print(json.dumps(atlas.build(args.cache, args.data, config_module.load(args.config).training_people()), indent=1))
+
+
 def evaluate_volumetry(args):
     """The exported network on the real scans with a reference; appended to the run's metrics."""
     from . import evaluate_volumetry as measure

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from . import labels as L
 from . import preprocess
 from .lesions import lesions
+from .location import Location
 from .refine import refine, unweighted
 
 OPSET = 17
@@ -75,6 +76,7 @@ class Volumetry(nn.Module):
     def __init__(self, net, _: float = 0.0):
         super().__init__()
         self.net = net
+        self.location = Location()
         self.names = [c for c in L.VOLUMETRY_CODES if c in L.VOLUMETRY_RIGHT_OF]
         right = [len(L.VOLUMETRY_CODES) + self.names.index(c) if c in self.names else i for i, c in enumerate(L.VOLUMETRY_CODES)]
         self.register_buffer("right", torch.tensor(right))
@@ -84,7 +86,7 @@ class Volumetry(nn.Module):
         side, lesion = out["side"][0, 0], out["lesion"][0, 0]
         image = image[0, 0]
         first = unweighted(out["classes"][0])
-        p = refine(first, image)
+        p = refine(self.location(first, side), image)
         best, index, squares = p[0], torch.zeros_like(p[0], dtype=torch.long), p[0] * p[0]
         for i, own in enumerate(p[1:], 1):
             index = torch.where(own > best, torch.full_like(index, i), index)
