@@ -102,6 +102,10 @@ impl MigratorTrait for Migrator {
                 name: "m20261126_000087_read_outcome",
                 up: include_str!("m20261126_000087_read_outcome.sql"),
             }),
+            Box::new(SqlStep {
+                name: "m20261126_000075_process",
+                up: include_str!("m20261126_000075_process.sql"),
+            }),
         ]
     }
 }

@@ -1,5 +1,6 @@
 //! The command line. Exit codes: 0 done, 1 internal, 2 usage, 3 bad input, 4 not analysed.
 
+mod backup;
 mod calibrate;
 mod memory;
 mod simulate;
@@ -14,13 +15,14 @@ use clap::{Parser, Subcommand};
 
 use crate::analysis::Runtime;
 use crate::analysis::analyze::{self, Person, Problem, Tools};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SteadyClock, SystemClock};
 use crate::config::Config;
 use crate::dicom::decode::{self, DecodeLimits};
 use crate::norms::{Norms, Sex};
-use crate::serve::Server;
+use crate::serve::{Part, Server};
 use crate::store::Store;
 use crate::store::accounts::{FirstUser, Role};
+use crate::telemetry;
 
 /// Exit code for input that cannot be used.
 const BAD_INPUT: u8 = 3;
@@ -51,6 +53,9 @@ enum Command {
         /// Address and port of HL7 v2 over MLLP; without it, there is none.
         #[arg(long)]
         hl7: Option<SocketAddr>,
+        /// all, receiver, worker or web: several processes share one PostgreSQL and one data folder.
+        #[arg(long)]
+        role: Option<Part>,
         /// Settings file, in place of config/*.toml.
         #[arg(long)]
         config: Option<PathBuf>,
@@ -81,6 +86,10 @@ enum Command {
         #[arg(long)]
         config: Option<PathBuf>,
     },
+    /// Copy database and files into a folder, while the server runs.
+    Backup(backup::Backup),
+    /// Put a backup into an empty data folder and an empty database.
+    Restore(backup::Restore),
     /// Calibrate a scanner on local healthy scans; list and revoke calibrations.
     #[command(subcommand)]
     Calibrate(calibrate::Calibrate),
@@ -140,8 +149,10 @@ pub fn main() -> ExitCode {
             http,
             dicom,
             hl7,
+            role,
             config,
         } => settings(config.as_deref(), data).and_then(|mut c| {
+            c.process.role = role.unwrap_or(c.process.role);
             c.listen.http = http.unwrap_or(c.listen.http);
             c.listen.dicom = dicom.unwrap_or(c.listen.dicom);
             if let Some(hl7) = hl7 {
@@ -175,6 +186,8 @@ pub fn main() -> ExitCode {
                 block_on(async { analyze(&c, &asked, &out).await.map_err(exit_code) })
             })
         }
+        Command::Backup(arguments) => backup::back_up(arguments),
+        Command::Restore(arguments) => backup::restore(arguments),
         Command::Calibrate(arguments) => calibrate::run(arguments),
         Command::Validate(arguments) => validate::run(&arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),
@@ -214,15 +227,16 @@ fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failu
 }
 
 async fn serve(config: Config) -> Result<(), Failure> {
-    log_to_stderr();
-    let server = Server::start(config, Arc::new(SystemClock))
+    telemetry::log_to_stderr(&config.log);
+    let server = Server::start(config, Arc::new(SteadyClock::default()))
         .await
         .map_err(|e| (1, e))?;
     let hl7 = server.hl7.map(|at| format!("  HL7 on {at}"));
+    let dicom = server.dicom.map(|at| format!("  DICOM on {at}"));
     say(&format!(
-        "firstread is ready: http://{}/  DICOM on {}{}\n{}",
+        "firstread is ready: http://{}/{}{}\n{}",
         server.http,
-        server.dicom,
+        dicom.unwrap_or_default(),
         hl7.unwrap_or_default(),
         crate::RESEARCH_USE
     ));
@@ -298,17 +312,6 @@ async fn asked_to_stop() {
         _ = terminate.recv() => {}
         _ = tokio::signal::ctrl_c() => {}
     }
-}
-
-fn log_to_stderr() {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("FIRSTREAD_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("info,ort=warn"));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    // A second subscriber in one process (tests) is no reason to fail.
-    let _ = log.try_init();
 }
 
 async fn create_token(config: Config, name: String, role: Role) -> Result<(), Failure> {

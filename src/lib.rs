@@ -10,6 +10,7 @@
 
 pub mod alerts;
 pub mod analysis;
+pub mod backup;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -29,6 +30,7 @@ pub mod secrets;
 pub mod serve;
 pub mod simulation;
 pub mod store;
+pub mod telemetry;
 pub mod tls;
 pub mod triage;
 pub mod validation;

@@ -1,64 +1,68 @@
 //! Puts the parts together and runs them until told to stop.
 
+mod doors;
 mod guests;
+mod outward;
+mod presence;
 mod recipients;
+mod relay;
+mod retention;
+mod role;
+mod watch;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use crate::alerts::{self, Alerts, Announcer};
-use crate::analysis::{Analyst, Engine, Runtime};
+use crate::alerts::Alerts;
+use crate::analysis::{self, Analyst, Engine, Runtime};
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::dicom::decode::DecodeLimits;
 use crate::dicom::receive;
-use crate::fhir::FhirCourier;
-use crate::hl7::courier::Hl7Courier;
 use crate::hl7::{self, Receiver};
 use crate::intake::{Intake, IntakeParts};
 use crate::jobs::Worker;
 use crate::made::MadeResults;
 use crate::norms::Norms;
-use crate::outbox::{Outbox, Routes};
-use crate::priors::Priors;
 use crate::report::Reporter;
-use crate::results::{ObjectCourier, Results};
+use crate::results::Results;
 use crate::secrets::Vault;
 use crate::store::jobs::{FOLLOW_UP, RESULTS, SCREEN, VOLUMETRY};
 use crate::store::ranks::Ranker;
+use crate::store::turns::Duty;
 use crate::store::{Files, Store};
+use crate::telemetry;
 use crate::web::{self, Health, Subscribing, WebState};
 use crate::worklist::NewsDesk;
-use guests::{Comers, Guests};
-use recipients::{desk, know_ris, objects_to, results, results_to};
+use doors::Doors;
+use presence::Presence;
+use recipients::{desk, know_ris, objects_to, results};
+use retention::Retention;
+pub use retention::RetentionSettings;
+pub(crate) use retention::used_percent;
+pub use role::{Part, ProcessSettings};
 
 /// The norm table, in the binary.
 pub const NORM_TABLE: &str = include_str!("../norms/norms_synthseg_v0.json");
-
-/// What others connect to.
-struct Doors {
-    http: std::net::TcpListener,
-    dicom: TcpListener,
-    hl7: Option<TcpListener>,
-}
 
 /// A running server.
 pub struct Server {
     /// Where pages and API are.
     pub http: SocketAddr,
-    /// Where DICOM is.
-    pub dicom: SocketAddr,
+    /// Where DICOM is, if this process receives.
+    pub dicom: Option<SocketAddr>,
     /// Where HL7 is, if it is on.
     pub hl7: Option<SocketAddr>,
     /// The database.
     pub store: Store,
+    clock: SharedClock,
     stop: CancellationToken,
     tasks: JoinSet<Result<(), String>>,
     /// Interrupted when the server stops.
@@ -70,59 +74,70 @@ impl Server {
     ///
     /// # Errors
     /// In words: which part did not start, and why.
-    pub async fn start(config: Config, clock: SharedClock) -> Result<Self, String> {
+    pub async fn start(mut config: Config, clock: SharedClock) -> Result<Self, String> {
         let data = config.listen.data.clone();
         let files =
             Files::open(&data).map_err(|e| format!("data folder {}: {e}", data.display()))?;
-        let left = files.empty_spool().map_err(|e| format!("spool: {e}"))?;
-        let store = Store::open(config.database_url(), &data)
+        config.dicom.spool_dir = files.spool();
+        let http = Doors::open_http(&config)?;
+        let started = CancellationToken::new();
+        let door = http.try_clone().map_err(|e| format!("http: {e}"))?;
+        let answering = tokio::spawn(web::answer_while_starting(door, started.clone()));
+        let opened = Box::pin(Self::start_after(config, clock, files, http)).await;
+        started.cancel();
+        let _ = answering.await;
+        opened
+    }
+
+    async fn start_after(
+        config: Config,
+        clock: SharedClock,
+        files: Files,
+        http: std::net::TcpListener,
+    ) -> Result<Self, String> {
+        let part = config.process.role;
+        let data = config.listen.data.clone();
+        let connections = config.database.connections_max;
+        let store = Store::open_with(config.database_url(), &data, connections)
             .await
             .map_err(database)?;
-        let http = std::net::TcpListener::bind(config.listen.http).map_err(|e| {
-            format!(
-                "could not listen on listen.http {}: {e}",
-                config.listen.http
-            )
-        })?;
-        let dicom = TcpListener::bind(config.listen.dicom).await.map_err(|e| {
-            format!(
-                "could not listen on listen.dicom {}: {e}",
-                config.listen.dicom
-            )
-        })?;
-        let hl7 = match config.listen.hl7()? {
-            None => None,
-            Some(at) => Some(
-                TcpListener::bind(at)
-                    .await
-                    .map_err(|e| format!("could not listen on listen.hl7 {at}: {e}"))?,
-            ),
-        };
-        let address = |e: std::io::Error| e.to_string();
-        let (http_at, dicom_at) = (
-            http.local_addr().map_err(address)?,
-            dicom.local_addr().map_err(address)?,
-        );
+        if part != Part::All && !store.is_postgres() {
+            return Err(format!(
+                "process.role is {part}: sharing the work needs PostgreSQL, set database.url"
+            ));
+        }
+        let doors = Doors::open(&config, http).await?;
+        let health = Health::default();
+        let presence = Presence::join(&store, &files, &clock, &health, part)
+            .await
+            .map_err(database)?;
         let mut server = Self {
-            http: http_at,
-            dicom: dicom_at,
-            hl7: hl7.as_ref().and_then(|l| l.local_addr().ok()),
+            http: doors.http.local_addr().map_err(|e| e.to_string())?,
+            dicom: doors.dicom.as_ref().and_then(|l| l.local_addr().ok()),
+            hl7: doors.hl7.as_ref().and_then(|l| l.local_addr().ok()),
             store: store.clone(),
+            clock: clock.clone(),
             stop: CancellationToken::new(),
             tasks: JoinSet::new(),
             networks: Vec::new(),
         };
-        if left > 0 {
-            info!(
-                left,
-                "removed objects that an earlier process had not acknowledged"
-            );
-        }
+        let stop = server.stop.clone();
+        server.tasks.spawn(async move {
+            presence.run(stop).await;
+            Ok(())
+        });
+        telemetry::start_counting();
+        let stop = server.stop.clone();
+        let watch = watch::run(store.clone(), clock.clone(), health.clone(), stop);
+        server.tasks.spawn(async move {
+            watch.await;
+            Ok(())
+        });
         know_ris(&store, &config).await?;
         server
-            .start_parts(config, clock, files, Doors { http, dicom, hl7 })
+            .start_parts(config, clock, files, doors, health)
             .await?;
-        info!(http = %http_at, dicom = %dicom_at, "ready");
+        info!(http = %server.http, dicom = ?server.dicom, role = %part, run = store.run(), "ready");
         Ok(server)
     }
 
@@ -132,57 +147,31 @@ impl Server {
         clock: SharedClock,
         files: Files,
         doors: Doors,
+        health: Health,
     ) -> Result<(), String> {
         let store = self.store.clone();
-        first_user(&store, &clock).await?;
-        let rules = store
-            .settle_settings(&config.triage, clock.now_ms())
-            .await
-            .map_err(database)?;
-        let policy = config
-            .alerts
-            .policy(config.web.time_zone, config.worklist.claim_idle_ms());
-        let alerts = Alerts::new(
-            &config.alerts,
-            policy.clone(),
-            &config.site.name,
-            &config.listen.data,
-        )?;
-        let alerts = Arc::new(alerts);
-        let version = rules.version;
-        if rules.settings != config.triage {
-            info!(
-                version,
-                "ranking settings applied on the page stay in force; the file's have not changed since"
-            );
-        }
-        let ranker = Arc::new(Ranker::new(rules, policy));
-        let rekeyed = store
-            .rekey_open_studies(&ranker, clock.now_ms())
-            .await
-            .map_err(database)?;
-        if rekeyed > 0 {
-            info!(
-                rekeyed,
-                version, "re-ranked open studies under new settings"
-            );
-        }
-        let (news, work, health) = (
-            NewsDesk::default(),
-            Arc::new(Notify::new()),
-            Health::default(),
-        );
-        let analyst = analyst(&config, &store, &files, &clock, &ranker, &news)?;
-        let reporter = Arc::new(reporter(&config, &analyst));
-        let (vault, roll_call) = (open_vault(&config)?, Arc::new(Notify::new()));
+        let part = config.process.role;
+        let Agreed {
+            alerts,
+            ranker,
+            vault,
+        } = agree(&store, &config, &clock).await?;
+        let (news, work) = (NewsDesk::default(), Arc::new(Notify::new()));
+        self.start_relay(part, &news, &work);
+        let analyst = if part.works() {
+            let made = analyst(&config, &store, &files, &clock, &ranker, &news)?;
+            Some(made)
+        } else {
+            None
+        };
+        let reporter = Arc::new(reporter(&config, analyst.as_ref())?);
+        let roll_call = Arc::new(Notify::new());
         let made = MadeResults::default();
-        let results = results(&config, &store, &files, &clock, &reporter, &made);
-        guests::check(&store, &config.alerts.counts_on()).await?;
         let subscribing = Subscribing {
             settings: config.fhir.clone(),
             vault: vault.clone(),
         };
-        let state = WebState::new(
+        let mut state = WebState::new(
             store.clone(),
             news.clone(),
             clock.clone(),
@@ -196,6 +185,9 @@ impl Server {
         .sending_to(objects_to(&config))
         .subscribed_by(subscribing, roll_call.clone())
         .at_desk(desk(&config, &made));
+        if !part.shows() {
+            state = state.answering_probes_only();
+        }
         let comers = (&vault, &roll_call, &made);
         self.start_outbox(&config, &clock, &alerts, &health, comers)?;
         let stop = self.stop.clone();
@@ -204,35 +196,79 @@ impl Server {
                 .await
                 .map_err(|e| format!("web: {e}"))
         });
-        let parts = IntakeParts {
-            store: store.clone(),
-            files: files.clone(),
-            clock: clock.clone(),
-            settings: config.intake.clone(),
-            ranker: ranker.clone(),
-            news: news.clone(),
-            work: work.clone(),
-        };
+        if let Some(listener) = doors.dicom {
+            let parts = IntakeParts {
+                store: store.clone(),
+                files: files.clone(),
+                clock: clock.clone(),
+                settings: config.intake.clone(),
+                ranker: ranker.clone(),
+                news: news.clone(),
+                work: work.clone(),
+            };
+            self.start_dicom(listener, parts, &config).await?;
+        }
+        self.start_hl7(doors.hl7, &config, &clock, ranker, news)?;
+        if let Some(analyst) = analyst {
+            self.start_priors(&config, &clock);
+            let retention = Retention {
+                store: store.clone(),
+                files: files.clone(),
+                clock: clock.clone(),
+                settings: config.retention.clone(),
+            };
+            let stop = self.stop.clone();
+            self.tasks.spawn(async move {
+                retention.run(stop).await;
+                Ok(())
+            });
+            let results = results(&config, &store, &files, &clock, &reporter, &made);
+            self.start_workers(files.run(), &clock, analyst, results, work, &health);
+        }
+        health.set_ready();
+        Ok(())
+    }
+
+    /// Starts what takes objects.
+    async fn start_dicom(
+        &mut self,
+        listener: TcpListener,
+        parts: IntakeParts,
+        config: &Config,
+    ) -> Result<(), String> {
         let intake = Intake::start(parts, self.stop.clone())
             .await
             .map_err(database)?;
         let (settings, stop) = (config.dicom.clone(), self.stop.clone());
         self.tasks.spawn(async move {
-            receive::serve(doors.dicom, settings, intake, stop)
+            receive::serve(listener, settings, intake, stop)
                 .await
                 .map_err(|e| format!("dicom: {e}"))
         });
-        self.start_hl7(doors.hl7, &config, &clock, ranker, news)?;
-        self.start_priors(&config, &clock);
-        let name = worker_name(&config);
-        self.start_workers(&name, &clock, analyst, results, work, &health)
-            .await?;
-        health.set_ready();
         Ok(())
     }
 
+    /// Starts what keeps several processes in step.
+    fn start_relay(&mut self, part: Part, news: &NewsDesk, work: &Arc<Notify>) {
+        if !self.store.is_postgres() {
+            return;
+        }
+        let tell = relay::tell(self.store.clone(), news.clone(), self.stop.clone());
+        let heard = part.works().then(|| work.clone());
+        let listen = relay::listen(self.store.clone(), news.clone(), heard, self.stop.clone());
+        let tell_of_work = relay::tell_of_work(self.store.clone(), work.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            if part.works() {
+                tokio::join!(tell, listen);
+            } else {
+                tokio::join!(tell, listen, tell_of_work);
+            }
+            Ok(())
+        });
+    }
+
     /// One screens, one measures, one compares, one makes results and hands them over.
-    async fn start_workers(
+    fn start_workers(
         &mut self,
         name: &str,
         clock: &SharedClock,
@@ -240,7 +276,8 @@ impl Server {
         results: Results,
         work: Arc<Notify>,
         health: &Health,
-    ) -> Result<(), String> {
+    ) {
+        health.set_works_here();
         self.networks.push(analyst.engine.clone());
         self.networks.extend(analyst.measuring.clone());
         let (analyst, results) = (Arc::new(analyst), Arc::new(results));
@@ -248,7 +285,13 @@ impl Server {
         let comparing = Arc::new(Notify::new());
         let beat_ms = health.last_worker_beat_ms.clone();
         let kinds = [
-            (SCREEN, name.to_owned(), work, measuring.clone(), beat_ms),
+            (
+                SCREEN,
+                format!("{name}:{SCREEN}"),
+                work,
+                measuring.clone(),
+                beat_ms,
+            ),
             (
                 VOLUMETRY,
                 format!("{name}:{VOLUMETRY}"),
@@ -283,35 +326,12 @@ impl Server {
                 done,
                 beat_ms,
             };
-            self.store
-                .release_leases(&worker.name)
-                .await
-                .map_err(database)?;
             let stop = self.stop.clone();
             self.tasks.spawn(async move {
                 Box::pin(worker.run(stop)).await;
                 Ok(())
             });
         }
-        Ok(())
-    }
-
-    /// Starts what asks the PACS for earlier studies, where one is named.
-    fn start_priors(&mut self, config: &Config, clock: &SharedClock) {
-        if !config.priors.on() {
-            return;
-        }
-        let priors = Priors {
-            store: self.store.clone(),
-            clock: clock.clone(),
-            settings: config.priors.clone(),
-            ae_title: config.dicom.ae_title.clone(),
-        };
-        let stop = self.stop.clone();
-        self.tasks.spawn(async move {
-            priors.run(stop).await;
-            Ok(())
-        });
     }
 
     /// Starts what takes messages of the RIS, where it is wanted.
@@ -339,101 +359,6 @@ impl Server {
             hl7::listen::serve(listener, receiver, tls, stop).await;
             Ok(())
         });
-        Ok(())
-    }
-
-    /// Starts what escalates alerts and listens to pagers; gives who sends them.
-    fn start_alerts(
-        &mut self,
-        config: &Config,
-        clock: &SharedClock,
-        alerts: &Arc<Alerts>,
-        health: &Health,
-    ) -> Result<Arc<Announcer>, String> {
-        let (store, stop) = (self.store.clone(), self.stop.clone());
-        let unreached = health.unreached_alerts.clone();
-        let escalation = alerts::escalate(store, alerts.clone(), clock.clone(), unreached, stop);
-        let announcer = Arc::new(Announcer::new(alerts.clone(), &config.smtp)?);
-        let (store, stop) = (self.store.clone(), self.stop.clone());
-        let pagers = alerts::listen_to_pagers(announcer.clone(), store, clock.clone(), stop);
-        self.tasks.spawn(async move {
-            escalation.await;
-            Ok(())
-        });
-        self.tasks.spawn(async move {
-            pagers.await;
-            Ok(())
-        });
-        Ok(announcer)
-    }
-
-    /// Starts what tells people and systems.
-    fn start_outbox(
-        &mut self,
-        config: &Config,
-        clock: &SharedClock,
-        alerts: &Arc<Alerts>,
-        health: &Health,
-        (vault, roll_call, made): Comers<'_>,
-    ) -> Result<(), String> {
-        let mut routes = Routes::default();
-        let objects = ObjectCourier {
-            store: self.store.clone(),
-            root: config.listen.data.clone(),
-            destinations: config.dicom.destinations.clone(),
-            made: made.objects.clone(),
-            ae_title: config.dicom.ae_title.clone(),
-            clock: clock.clone(),
-        };
-        let names = config.dicom.destinations.iter().map(|d| d.name.clone());
-        routes.add(names.collect(), Arc::new(objects));
-        for destination in &config.hl7.destinations {
-            destination.connector()?;
-        }
-        let ris = Arc::new(Hl7Courier {
-            store: self.store.clone(),
-            settings: config.hl7.clone(),
-            made: made.hl7.clone(),
-        });
-        let names = config.hl7.destinations.iter().map(|d| d.name.clone());
-        routes.add(names.collect(), ris);
-        let names = alerts.destinations.iter().map(|d| d.name.clone()).collect();
-        let announcer = self.start_alerts(config, clock, alerts, health)?;
-        routes.add(names, announcer.clone());
-        let vault = vault.clone();
-        let subscribers = FhirCourier::new(self.store.clone(), config.fhir.clone(), vault)?;
-        routes.add(Vec::new(), Arc::new(subscribers));
-        let (names, coming) = watch::channel(Vec::new());
-        let guests = Guests {
-            store: self.store.clone(),
-            clock: clock.clone(),
-            roll_call: roll_call.clone(),
-            data: config.listen.data.clone(),
-            fixed: results_to(config),
-            announcer,
-            made: made.clone(),
-            seen: -1,
-            names,
-        };
-        let stop = self.stop.clone();
-        self.tasks.spawn(async move {
-            guests.run(stop).await;
-            Ok(())
-        });
-        let outbox = Outbox {
-            store: self.store.clone(),
-            clock: clock.clone(),
-            destinations: routes.destinations(),
-            coming,
-            storm: alerts.storm,
-            courier: Arc::new(routes),
-            retry: config.outbox.retry_limits(),
-            attempt_timeout: config.outbox.attempt_timeout(),
-            failing: health.failing_destinations.clone(),
-        };
-        let stop = self.stop.clone();
-        self.tasks
-            .spawn(async move { outbox.run(stop).await.map_err(database) });
         Ok(())
     }
 
@@ -465,7 +390,62 @@ impl Server {
         }
         let all = async { while self.tasks.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(Duration::from_secs(20), all).await;
+        let leave = Presence::leave(&self.store, &self.clock);
+        let _ = tokio::time::timeout(Duration::from_secs(2), leave).await;
     }
+}
+
+/// What all processes must agree on before they begin.
+struct Agreed {
+    alerts: Arc<Alerts>,
+    ranker: Arc<Ranker>,
+    vault: Arc<Vault>,
+}
+
+/// First user, keys and ranking settings: of processes that start at once one makes them.
+async fn agree(store: &Store, config: &Config, clock: &SharedClock) -> Result<Agreed, String> {
+    let turn = store.wait_for_turn(Duty::Start).await.map_err(database)?;
+    first_user(store, clock).await?;
+    let rules = store
+        .settle_settings(&config.triage, clock.now_ms())
+        .await
+        .map_err(database)?;
+    let policy = config
+        .alerts
+        .policy(config.web.time_zone, config.worklist.claim_idle_ms());
+    let alerts = Alerts::new(
+        &config.alerts,
+        policy.clone(),
+        &config.site.name,
+        &config.listen.data,
+    )?;
+    let alerts = Arc::new(alerts);
+    let version = rules.version;
+    if rules.settings != config.triage {
+        info!(
+            version,
+            "ranking settings applied on the page stay in force; the file's have not changed since"
+        );
+    }
+    let ranker = Arc::new(Ranker::new(rules, policy));
+    let rekeyed = store
+        .rekey_open_studies(&ranker, clock.now_ms())
+        .await
+        .map_err(database)?;
+    if rekeyed > 0 {
+        info!(
+            rekeyed,
+            version, "re-ranked open studies under new settings"
+        );
+    }
+    let vault = open_vault(config)?;
+    guests::check(store, &config.alerts.counts_on()).await?;
+    turn.end().await.map_err(database)?;
+    Ok(Agreed {
+        alerts,
+        ranker,
+        vault,
+    })
 }
 
 fn open_vault(config: &Config) -> Result<Arc<Vault>, String> {
@@ -501,25 +481,27 @@ fn analyst(
     })
 }
 
-fn reporter(config: &Config, analyst: &Analyst) -> Reporter {
-    let offsets = |engine: &Engine| engine.norms.clone().map(|n| (engine.card.label(), n));
-    Reporter {
+fn reporter(config: &Config, analyst: Option<&Analyst>) -> Result<Reporter, String> {
+    let of = |engine: &Engine| engine.norms.clone().map(|n| (engine.card.label(), n));
+    let cards = &config.analysis;
+    let (screening, measuring) = match analyst {
+        Some(analyst) => (
+            of(&analyst.engine),
+            analyst.measuring.as_deref().ok().and_then(of),
+        ),
+        // Where nothing is analysed no network is loaded: its card says the same.
+        None => (
+            analysis::norms_of(cards, "screening"),
+            analysis::norms_of(cards, "volumetry"),
+        ),
+    };
+    Ok(Reporter {
         settings: config.report.clone(),
-        norms: analyst.norms.clone(),
+        norms: Arc::new(Norms::parse(NORM_TABLE)?),
         time_zone: config.web.time_zone,
-        screening: offsets(&analyst.engine),
-        measuring: analyst.measuring.as_deref().ok().and_then(offsets),
-    }
-}
-
-/// The same after a restart, so that what the earlier process had claimed is free at once.
-fn worker_name(config: &Config) -> String {
-    let host = rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned();
-    let data = std::fs::canonicalize(&config.listen.data).unwrap_or_default();
-    format!("{host}:{}", data.display())
+        screening,
+        measuring,
+    })
 }
 
 async fn first_user(store: &Store, clock: &SharedClock) -> Result<(), String> {

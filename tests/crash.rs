@@ -3,6 +3,16 @@
 #![allow(clippy::unwrap_used, reason = "a test fails where it stands")]
 
 mod common;
+#[path = "crash/durable.rs"]
+mod durable;
+#[path = "crash/fuzz.rs"]
+mod fuzz;
+#[path = "crash/loris.rs"]
+mod loris;
+#[path = "crash/scale.rs"]
+mod scale;
+#[path = "crash/upgrade.rs"]
+mod upgrade;
 
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader};

@@ -32,6 +32,7 @@ use crate::clock::{SharedClock, UnixMillis};
 use crate::outbox::machine::{Outcome, StormLimits};
 use crate::outbox::{Attempt, Courier, Shared};
 use crate::store::outbox::{ALARM, Batch};
+use crate::store::turns::Duty;
 use crate::store::{Store, StoreError};
 use links::Links;
 use message::Notice;
@@ -289,7 +290,12 @@ pub async fn listen_to_pagers(
     stop: CancellationToken,
 ) {
     while !stop.is_cancelled() {
-        if let Err(e) = announcer.ask_pagers(&store, clock.now_ms()).await {
+        let asked = match store.turn(Duty::Pagers).await {
+            Ok(Some(_turn)) => announcer.ask_pagers(&store, clock.now_ms()).await,
+            Ok(None) => Ok(0),
+            Err(e) => Err(e),
+        };
+        if let Err(e) = asked {
             error!(error = %e, "could not look for pages without an answer");
         }
         tokio::select! {
@@ -311,31 +317,52 @@ pub async fn escalate(
 ) {
     let mut ticks = 0_u32;
     loop {
-        match store.escalate(&alerts.policy, clock.now_ms()).await {
-            Ok(0) => {}
-            Ok(n) => info!(alerts = n, "went on to the next step: nobody acknowledged"),
-            Err(e) => error!(error = %e, "could not look for alerts to escalate"),
-        }
-        if ticks.is_multiple_of(RESCUE_TICKS) {
-            let told = alerts.told_of_answers();
-            let answered = store.take_back(&told, clock.now_ms());
-            if let Err(e) = answered.await {
-                error!(error = %e, "could not look for alerts that need nobody any more");
-            }
-            match store.rescue(&alerts.alarm_to, clock.now_ms()).await {
-                Ok(n) => {
-                    let before = unreached.swap(n, Ordering::Relaxed);
-                    if n > before {
-                        error!(alerts = n, "alerts reached nobody, and no step is left");
-                    }
+        // Of several processes one goes on with alerts at a time.
+        match store.turn(Duty::Escalation).await {
+            Ok(Some(turn)) => {
+                let rescue = ticks.is_multiple_of(RESCUE_TICKS);
+                go_on(&store, &alerts, clock.now_ms(), &unreached, rescue).await;
+                if let Err(e) = turn.end().await {
+                    warn!(error = %e, "could not end a turn");
                 }
-                Err(e) => error!(error = %e, "could not look for alerts that reached nobody"),
             }
+            Ok(None) => {}
+            Err(e) => error!(error = %e, "could not look for alerts to escalate"),
         }
         ticks = ticks.wrapping_add(1);
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(ESCALATION_TICK) => {}
         }
+    }
+}
+
+async fn go_on(
+    store: &Store,
+    alerts: &Alerts,
+    now_ms: UnixMillis,
+    unreached: &AtomicU64,
+    rescue: bool,
+) {
+    match store.escalate(&alerts.policy, now_ms).await {
+        Ok(0) => {}
+        Ok(n) => info!(alerts = n, "went on to the next step: nobody acknowledged"),
+        Err(e) => error!(error = %e, "could not look for alerts to escalate"),
+    }
+    if !rescue {
+        return;
+    }
+    let told = alerts.told_of_answers();
+    if let Err(e) = store.take_back(&told, now_ms).await {
+        error!(error = %e, "could not look for alerts that need nobody any more");
+    }
+    match store.rescue(&alerts.alarm_to, now_ms).await {
+        Ok(n) => {
+            let before = unreached.swap(n, Ordering::Relaxed);
+            if n > before {
+                error!(alerts = n, "alerts reached nobody, and no step is left");
+            }
+        }
+        Err(e) => error!(error = %e, "could not look for alerts that reached nobody"),
     }
 }

@@ -267,6 +267,16 @@ fn library_places() -> Vec<PathBuf> {
     all
 }
 
+/// The norm offsets of a network and the label that its results carry, by its card alone: for
+/// processes that show results and load no network.
+#[must_use]
+pub fn norms_of(settings: &EngineSettings, name: &str) -> Option<(String, NormOffsets)> {
+    let models = find(&settings.models, &places("models")).ok()?;
+    let (card, _) = ModelCard::read(&models, name).ok()?;
+    let norms = NormOffsets::read(&models, &card)?;
+    Some((card.label(), norms))
+}
+
 /// `name` beside the program, in the folders above it (a checkout), in the working folder and in `share`.
 fn places(name: &str) -> Vec<PathBuf> {
     let program = std::env::current_exe().ok();

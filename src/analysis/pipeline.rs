@@ -17,6 +17,7 @@ use crate::store::intake::{SeriesForAnalysis, StudyForAnalysis};
 use crate::store::ranks::{Ranker, Standing};
 use crate::store::results::{ScreeningResult, ScreeningRow};
 use crate::store::{Files, Store, StoreError};
+use crate::telemetry;
 use crate::triage::{Finding, Screening};
 use crate::volume::Volume;
 use crate::volume::choice::{self, Candidate};
@@ -276,6 +277,11 @@ impl Analyst {
         match outcome.map_err(|_| "screening broke off".to_owned())?? {
             SeriesOutcome::Screened(found) => {
                 let (_, result) = *found;
+                telemetry::screened(
+                    self.engine.card.label(),
+                    self.engine.provider,
+                    &result.timings_ms,
+                );
                 info!(study.id = study.id, timings_ms = ?result.timings_ms, "series is screened");
                 "screened".clone_into(&mut row.outcome);
                 row.reason = None;

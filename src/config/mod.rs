@@ -19,6 +19,9 @@ use crate::intake::IntakeSettings;
 use crate::outbox::OutboxSettings;
 use crate::priors::PriorSettings;
 use crate::report::ReportSettings;
+use crate::serve::{ProcessSettings, RetentionSettings};
+use crate::store::POSTGRES_CONNECTIONS;
+use crate::telemetry::LogSettings;
 use crate::triage::TriageSettings;
 use crate::web::WebSettings;
 use crate::worklist::WorklistSettings;
@@ -32,6 +35,12 @@ const SITE_NAME_CHARS_MAX: usize = 24;
 pub struct Config {
     /// The site.
     pub site: SiteSettings,
+    /// The log.
+    pub log: LogSettings,
+    /// When images go.
+    pub retention: RetentionSettings,
+    /// What this process does.
+    pub process: ProcessSettings,
     /// The database.
     pub database: DatabaseSettings,
     /// Where the server listens.
@@ -84,11 +93,22 @@ impl Default for SiteSettings {
 }
 
 /// The database.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DatabaseSettings {
     /// `database.url`: `postgres://...`; empty is SQLite in the data folder.
     pub url: String,
+    /// `database.connections_max`: connections of one process to PostgreSQL, and one more to listen.
+    pub connections_max: u32,
+}
+
+impl Default for DatabaseSettings {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            connections_max: POSTGRES_CONNECTIONS,
+        }
+    }
 }
 
 /// Where the server listens.
@@ -179,6 +199,12 @@ impl Config {
                 "database.url must begin with postgres:// or sqlite://, or be empty".into(),
             );
         }
+        let connections = self.database.connections_max;
+        if !(4..=1000).contains(&connections) {
+            return Err(format!(
+                "database.connections_max is {connections}, must be between 4 and 1000"
+            ));
+        }
         let name = &self.site.name;
         if name.chars().count() > SITE_NAME_CHARS_MAX || name.chars().any(char::is_control) {
             return Err(format!(
@@ -187,6 +213,8 @@ impl Config {
         }
         self.dicom.check().map_err(|e| format!("dicom.{e}"))?;
         self.intake.check()?;
+        self.retention.check()?;
+        self.log.check()?;
         self.priors.check()?;
         self.analysis.check()?;
         self.triage.check()?;
@@ -285,6 +313,12 @@ mod tests {
         check_fails("[listen]\nhl7 = \"2575\"", &["listen.hl7", "2575"]);
         check_fails("[hl7]\nconnections_max = 0", &["hl7.connections_max"]);
         check_fails("[hl7]\naccession = [\"OBR\"]", &["hl7.accession", "OBR"]);
+        check_fails(
+            "[retention]\ndisk_percent_max = 20",
+            &["disk_percent_max", "20"],
+        );
+        check_fails("[process]\nrole = \"boss\"", &["process.role", "boss"]);
+        check_fails("[database]\nconnections_max = 1", &["connections_max"]);
         check_fails("[database]\nurl = \"mysql://x\"", &["database.url"]);
         check_fails(
             "[dicom]\ndestinations = [{ name = \"ris\", ae_title = \"A\", host = \"h\", port = 104 }]\n\

@@ -22,12 +22,19 @@ use crate::store::files::{Files, move_into_place, sync_folder};
 use crate::store::intake::QuarantineEntry;
 use crate::store::ranks::Ranker;
 use crate::store::{Store, StoreError};
+use crate::telemetry;
 use crate::worklist::NewsDesk;
 
 /// Objects waiting to be recorded, and most in one batch.
 const BATCH_MAX: usize = 128;
 /// How often complete series are looked for.
 const SETTLE_EVERY: Duration = Duration::from_millis(250);
+/// How often series are looked for whose receiver is gone.
+const ADOPT_EVERY: Duration = Duration::from_secs(5);
+/// How much longer than any series of its own a receiver leaves another's alone, in milliseconds.
+const ADOPTED_AFTER_MS: i64 = 10_000;
+/// Older ones are taken up by the next start, in milliseconds.
+const ADOPTED_WITHIN_MS: i64 = 900_000;
 /// How often the list hears of a study that is still arriving.
 const NEWS_EVERY_MS: i64 = 1_000;
 /// Refused: Out of resources (PS3.4 table B.2-1).
@@ -86,7 +93,10 @@ impl Intake {
         };
         let mut settle = Settle::new(rules);
         let now = parts.clock.now_ms();
-        for s in parts.store.unsettled_series().await? {
+        let alone = parts.store.processes().await?.len() <= 1;
+        // Beside other receivers only what nobody else is getting images of.
+        let since = (!alone).then(|| left_alone(&parts.settings, now, i64::MAX));
+        for s in parts.store.unsettled_series(since).await? {
             let images = u64::try_from(s.images).unwrap_or(0);
             settle.watch(
                 s.series_id,
@@ -105,6 +115,7 @@ impl Intake {
             recent: Recent::default(),
         };
         tokio::spawn(recorder.run(waiting));
+        tokio::spawn(adopt_loop(parts.clone(), settle.clone(), stop.clone()));
         tokio::spawn(settle_loop(parts.clone(), settle.clone(), stop));
         Ok(Arc::new(Self {
             queue,
@@ -192,6 +203,19 @@ impl Recorder {
     }
 
     async fn record(&mut self, batch: Vec<Waiting>) {
+        // Another receiver may be getting images of the same study: one looks and records at a time.
+        let studies = batch.iter().map(|w| w.object.header.study_uid.as_str());
+        let turn = match self.parts.store.hold_studies(studies).await {
+            Ok(turn) => turn,
+            Err(e) => return refuse_all(batch, &e),
+        };
+        self.record_alone(batch).await;
+        if let Err(e) = turn.end().await {
+            warn!(error = %e, "could not end a turn");
+        }
+    }
+
+    async fn record_alone(&mut self, batch: Vec<Waiting>) {
         let verdicts = match self.judge(&batch).await {
             Ok(verdicts) => verdicts,
             Err(e) => return refuse_all(batch, &e),
@@ -217,6 +241,12 @@ impl Recorder {
         match self.parts.store.quarantine(aside).await {
             Ok(()) => {
                 for (answer, kept) in answers {
+                    let outcome = if matches!(kept, Kept::Again) {
+                        "again"
+                    } else {
+                        "quarantined"
+                    };
+                    telemetry::objects(outcome, 1, 0);
                     let _ = answer.send(Ok(kept));
                 }
             }
@@ -314,6 +344,7 @@ impl Recorder {
             Ok(touched) => {
                 self.note_progress(&new, touched, now).await;
                 for (waiting, _) in new {
+                    telemetry::objects("new", 1, waiting.object.size_bytes);
                     let _ = waiting.answer.send(Ok(Kept::New));
                 }
             }
@@ -379,6 +410,48 @@ impl Recorder {
             }
         }
         self.told.retain(|_, at| now - *at < NEWS_EVERY_MS * 60);
+    }
+}
+
+/// Between which moments the last image came of series that whoever received them should have settled.
+fn left_alone(settings: &IntakeSettings, now: i64, within_ms: i64) -> (i64, i64) {
+    let before = now - settings.open_association_quiet_ms - ADOPTED_AFTER_MS;
+    (before.saturating_sub(within_ms), before)
+}
+
+/// Takes up series whose receiver is gone. A process that is alone has none but its own.
+async fn adopt_loop(parts: IntakeParts, settle: Arc<Mutex<Settle>>, stop: CancellationToken) {
+    while parts.store.is_postgres() {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(ADOPT_EVERY) => {}
+        }
+        let now = parts.clock.now_ms();
+        let range = left_alone(&parts.settings, now, ADOPTED_WITHIN_MS);
+        match parts.store.unsettled_series(Some(range)).await {
+            Ok(found) => {
+                let mut settle = settle.lock().await;
+                for s in found {
+                    if settle.knows(s.series_id) {
+                        continue;
+                    }
+                    let images = u64::try_from(s.images).unwrap_or(0);
+                    info!(
+                        series.id = s.series_id,
+                        study.id = s.study_id,
+                        "takes up a series"
+                    );
+                    settle.watch(
+                        s.series_id,
+                        s.study_id,
+                        images,
+                        parts.settings.quiet_ms,
+                        now,
+                    );
+                }
+            }
+            Err(e) => error!(error = %e, "could not look for series whose receiver is gone"),
+        }
     }
 }
 

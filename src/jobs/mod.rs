@@ -5,24 +5,28 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{Instrument as _, error, info, info_span, warn};
 
 use crate::analysis::Analyst;
 use crate::clock::SharedClock;
 use crate::results::Results;
 use crate::store::Store;
 use crate::store::jobs::{FOLLOW_UP, Job, RESULTS, VOLUMETRY};
+use crate::telemetry;
 
-/// How long a worker may be silent before its job is given to another.
-const LEASE_MS: i64 = 120_000;
+/// How long a worker may be silent before its job is given to another. The job of a process that is
+/// gone is freed sooner, see `serve/presence.rs`.
+const LEASE_MS: i64 = 90_000;
 /// How often a running job's lease is prolonged, and an idle worker looks for work unasked.
 const HEARTBEAT: Duration = Duration::from_secs(2);
-/// Wait before a failed job runs again; doubles with every attempt.
+/// Wait before a failed job runs again; doubles with every attempt ...
 const RETRY_MS: i64 = 2_000;
+/// ... so often at most: about a minute.
+const DOUBLED_MAX: i64 = 5;
 
 /// What a worker needs.
 pub struct Worker {
@@ -85,6 +89,17 @@ impl Worker {
     }
 
     async fn work_on(&self, job: &Job) {
+        // Every line that is logged meanwhile says for which job and study.
+        let span = info_span!("job", job.id, job.kind = self.kind, study.id = job.study_id);
+        let began = Instant::now();
+        if let Some(outcome) = Box::pin(self.settle(job).instrument(span)).await {
+            telemetry::job(self.kind, outcome, began.elapsed());
+        }
+        self.done.notify_one();
+    }
+
+    /// Does a job and says so; how that went, unless another worker took it over.
+    async fn settle(&self, job: &Job) -> Option<&'static str> {
         let done = async {
             match job.kind.as_str() {
                 RESULTS => self.results.make(job.study_id).await,
@@ -99,12 +114,18 @@ impl Worker {
                 outcome = &mut done => break outcome,
                 () = tokio::time::sleep(HEARTBEAT) => {
                     self.beat();
-                    if let Err(e) = self.store.keep_job(job.id, self.clock.now_ms() + LEASE_MS).await {
-                        warn!(error = %e, job.id, "could not prolong a lease");
+                    match self.store.keep_job(job, self.clock.now_ms() + LEASE_MS).await {
+                        Ok(true) => {}
+                        Ok(false) => {
+                            warn!(job.id, study.id = job.study_id, "another worker took the job over");
+                            return None;
+                        }
+                        Err(e) => warn!(error = %e, job.id, "could not prolong a lease"),
                     }
                 }
             }
         };
+        let went = if outcome.is_ok() { "done" } else { "failed" };
         let settled = match outcome {
             Ok(()) => self.store.finish_job(job).await,
             Err(e) => self.failed(job, &e).await,
@@ -112,7 +133,7 @@ impl Worker {
         if let Err(e) = settled {
             error!(error = %e, job.id, "could not settle a job; its lease will run out");
         }
-        self.done.notify_one();
+        Some(went)
     }
 
     async fn failed(&self, job: &Job, why: &str) -> Result<(), crate::store::StoreError> {
@@ -133,7 +154,7 @@ impl Worker {
             }
             return self.store.finish_job(job).await;
         }
-        let wait = RETRY_MS << job.attempts.clamp(0, 10);
+        let wait = RETRY_MS << job.attempts.clamp(0, DOUBLED_MAX);
         self.store
             .retry_job(job, why, self.clock.now_ms() + wait)
             .await

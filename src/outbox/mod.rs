@@ -27,6 +27,7 @@ use tracing::{error, info, warn};
 use crate::clock::{SharedClock, UnixMillis};
 use crate::store::outbox::{Batch, Claim};
 use crate::store::{Store, StoreError};
+use crate::telemetry;
 use machine::{Outcome, RetryLimits, StormLimits};
 
 /// How often an idle task looks for what is due: well below the 5 s within which an alert goes out.
@@ -194,6 +195,12 @@ impl Outbox {
                 let seconds = self.attempt_timeout.as_secs();
                 Outcome::Later(format!("did not answer within {seconds} s")).into()
             });
+        let outcome = match &attempt.outcome {
+            Outcome::Delivered => "delivered",
+            Outcome::Later(_) => "later",
+            Outcome::Never(_) => "never",
+        };
+        telemetry::attempt(destination, outcome);
         match &attempt.outcome {
             Outcome::Delivered => info!(
                 destination,

@@ -1,7 +1,8 @@
 //! The folder beside the database.
 //!
 //! ```text
-//! spool/                                 objects while they arrive; emptied at start-up
+//! spool/RUN/                             objects while they arrive, a folder for each process
+//! spool/RUN/lock                         locked while that process lives
 //! objects/STUDY/SERIES/SOP.dcm           what was acknowledged
 //! quarantine/                            what was kept aside, with its reason in the database
 //! pictures/STUDY/SERIES/PLANE.png        what the study page shows
@@ -9,35 +10,65 @@
 //! measurements/STUDY/NAME.nii.gz         label maps of measured studies
 //! ```
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{FlockOperation, flock};
 
 use crate::dicom::guard;
+
+/// Of the name of a process' run.
+const RUN_BYTES: usize = 8;
+/// In each folder of the spool.
+const LOCK_FILE: &str = "lock";
 
 /// The data folder.
 #[derive(Debug, Clone)]
 pub struct Files {
     root: PathBuf,
+    run: String,
+    /// Held as long as the process lives, however it ends.
+    _lock: Arc<File>,
 }
 
 impl Files {
-    /// Makes the folders that are missing.
+    /// Makes the folders that are missing, and one in the spool for this process alone.
     ///
     /// # Errors
     /// When one cannot be made.
     pub fn open(root: &Path) -> io::Result<Self> {
-        let files = Self {
-            root: root.to_path_buf(),
-        };
-        for folder in [
-            files.spool(),
-            files.objects(),
-            files.quarantine(),
-            files.pictures(),
-        ] {
-            std::fs::create_dir_all(folder)?;
+        for folder in ["spool", "objects", "quarantine", "pictures"] {
+            std::fs::create_dir_all(root.join(folder))?;
         }
-        Ok(files)
+        let mut bytes = [0; RUN_BYTES];
+        getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+        let run = crate::secrets::hex(&bytes);
+        // Under a hidden name until it is locked: a folder with a lock that is free is removed by others.
+        let hidden = root.join("spool").join(format!(".{run}"));
+        std::fs::create_dir(&hidden)?;
+        let lock = File::create_new(hidden.join(LOCK_FILE))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+        std::fs::rename(&hidden, root.join("spool").join(&run))?;
+        Ok(Self {
+            root: root.to_path_buf(),
+            run,
+            _lock: Arc::new(lock),
+        })
+    }
+
+    /// The name of this process' run: no other has it.
+    #[must_use]
+    pub fn run(&self) -> &str {
+        &self.run
+    }
+
+    /// Whether a process on this machine has ended: its lock is free, or its folder is not there any more.
+    #[must_use]
+    pub fn has_ended(&self, run: &str) -> bool {
+        let safe = !run.is_empty() && run.bytes().all(|b| b.is_ascii_hexdigit());
+        safe && run != self.run && is_free(&self.root.join("spool").join(run))
     }
 
     /// The data folder itself.
@@ -46,10 +77,10 @@ impl Files {
         &self.root
     }
 
-    /// Objects while they arrive.
+    /// Objects while this process receives them.
     #[must_use]
     pub fn spool(&self) -> PathBuf {
-        self.root.join("spool")
+        self.root.join("spool").join(&self.run)
     }
 
     /// Acknowledged objects.
@@ -114,20 +145,72 @@ impl Files {
         is_uid(study_uid).then(|| self.root.join("measurements").join(study_uid))
     }
 
-    /// Removes what an earlier process left half received: it was never acknowledged.
+    /// The folder of a study's objects. `None` unless it is a UID.
+    #[must_use]
+    pub fn study_folder(&self, study_uid: &str) -> Option<PathBuf> {
+        is_uid(study_uid).then(|| self.objects().join(study_uid))
+    }
+
+    /// A lock in the data folder that one process of this machine has at a time; `None` where another has it.
     ///
     /// # Errors
-    /// When the spool cannot be read or a file cannot be removed.
-    pub fn empty_spool(&self) -> io::Result<usize> {
+    /// When its file cannot be made.
+    pub fn alone(&self, name: &str) -> io::Result<Option<File>> {
+        let file = lock_file(&self.root, name)?;
+        Ok(flock(&file, FlockOperation::NonBlockingLockExclusive)
+            .is_ok()
+            .then_some(file))
+    }
+
+    /// Removes what processes that are gone left half received: it was never acknowledged. Gives
+    /// how many objects that were. `living` are runs that other processes are known by.
+    ///
+    /// # Errors
+    /// When the spool cannot be read or something cannot be removed.
+    pub fn sweep_spool(&self, living: &[String]) -> io::Result<usize> {
         let mut removed = 0;
-        for entry in std::fs::read_dir(self.spool())? {
+        for entry in std::fs::read_dir(self.root.join("spool"))? {
             let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
             if path.is_file() {
-                std::fs::remove_file(path)?;
+                // As versions before 0.2 left it.
+                std::fs::remove_file(&path)?;
                 removed += 1;
+            } else if !name.starts_with('.')
+                && *name != self.run
+                && !living.iter().any(|run| *run == *name)
+                && is_free(&path)
+            {
+                removed += std::fs::read_dir(&path)?.count().saturating_sub(1);
+                std::fs::remove_dir_all(&path)?;
             }
         }
         Ok(removed)
+    }
+}
+
+/// Waits for a lock in a data folder that one process of this machine has at a time.
+///
+/// # Errors
+/// When its file cannot be made or locked.
+pub fn wait_alone(data: &Path, name: &str) -> io::Result<File> {
+    let file = lock_file(data, name)?;
+    flock(&file, FlockOperation::LockExclusive)?;
+    Ok(file)
+}
+
+fn lock_file(data: &Path, name: &str) -> io::Result<File> {
+    File::options()
+        .create(true)
+        .append(true)
+        .open(data.join(name))
+}
+
+/// Whether nobody holds the lock of a folder in the spool.
+fn is_free(folder: &Path) -> bool {
+    match File::open(folder.join(LOCK_FILE)) {
+        Ok(lock) => flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok(),
+        Err(e) => e.kind() == io::ErrorKind::NotFound,
     }
 }
 
@@ -175,6 +258,26 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_the_dead_left_is_swept() {
+        let root = tempfile::tempdir().unwrap();
+        let open = || Files::open(root.path()).unwrap();
+        let (ours, living, dead) = (open(), open(), open());
+        for files in [&ours, &living, &dead] {
+            std::fs::write(files.spool().join("1.part"), "half").unwrap();
+        }
+        let (gone, known) = (dead.run().to_owned(), vec![living.run().to_owned()]);
+        assert!(!ours.has_ended(&gone));
+        drop(dead);
+        assert!(ours.has_ended(&gone) && !ours.has_ended(living.run()));
+        assert!(!ours.has_ended(ours.run()) && !ours.has_ended("../objects"));
+        // One that is known by other means, as on another machine, is left alone.
+        assert_eq!(ours.sweep_spool(std::slice::from_ref(&gone)).unwrap(), 0);
+        assert_eq!(ours.sweep_spool(&known).unwrap(), 1);
+        assert_eq!(ours.sweep_spool(&[]).unwrap(), 0, "it lives");
+        assert!(living.spool().join("1.part").exists());
+    }
 
     #[test]
     fn only_uids_become_paths() {

@@ -174,19 +174,26 @@ impl Store {
         Ok(u64::try_from(images).unwrap_or(0))
     }
 
-    /// Series that have images which no screening was asked for yet.
+    /// Series that have images which no screening was asked for yet; of those, where it is given,
+    /// whose last image came between two moments.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn unsettled_series(&self) -> Result<Vec<UnsettledSeries>, StoreError> {
+    pub async fn unsettled_series(
+        &self,
+        between: Option<(i64, i64)>,
+    ) -> Result<Vec<UnsettledSeries>, StoreError> {
+        let (from, to) = between.unwrap_or((i64::MIN, i64::MAX));
         let sql = "SELECT series.id AS series_id, series.study_id, study.study_uid, \
                    series.series_uid, COUNT(instance.id) AS images \
                    FROM series JOIN study ON study.id = series.study_id \
                    JOIN instance ON instance.series_id = series.id \
+                   WHERE series.last_received_at BETWEEN $1 AND $2 \
                    GROUP BY series.id, series.study_id, study.study_uid, series.series_uid, \
                    series.settled_images \
                    HAVING series.settled_images IS NULL OR series.settled_images <> COUNT(instance.id)";
-        UnsettledSeries::find_by_statement(self.statement(sql, vec![]))
+        let values = vec![from.into(), to.into()];
+        UnsettledSeries::find_by_statement(self.statement(sql, values))
             .all(self.read())
             .await
     }

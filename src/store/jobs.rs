@@ -34,7 +34,13 @@ pub struct Job {
     pub generation: i64,
     /// How often it was started, this time included.
     pub attempts: i64,
+    /// Who has its lease.
+    #[sea_orm(skip)]
+    pub worker: String,
 }
+
+/// No job is put off for longer: what seems to be was put off by a clock that was set back since.
+const PUT_OFF_MS_MAX: i64 = 600_000;
 
 /// Asks for work on a study, in the transaction of the fact that makes it necessary.
 /// Asking again for what is already waiting changes nothing but its generation.
@@ -82,7 +88,8 @@ impl Store {
         };
         let idle = match kind {
             VOLUMETRY => {
-                "AND NOT EXISTS (SELECT 1 FROM job s WHERE s.kind = 'screen' AND s.run_after <= $1)"
+                "AND NOT EXISTS (SELECT 1 FROM job s WHERE s.kind = 'screen' AND s.run_after <= $1 \
+                 AND (s.leased_until IS NULL OR s.leased_until < $1 OR s.leased_by LIKE $3))"
             }
             RESULTS => {
                 "AND NOT EXISTS (SELECT 1 FROM job s WHERE s.kind <> 'results' AND s.study_id = job.study_id)"
@@ -92,14 +99,21 @@ impl Store {
         let sql = format!(
             "SELECT job.id, job.kind, job.study_id, job.generation, job.attempts + 1 AS attempts \
              FROM job JOIN study ON study.id = job.study_id \
-             WHERE job.kind = $2 AND job.run_after <= $1 \
+             WHERE job.kind = $2 AND (job.run_after <= $1 OR job.run_after > $1 + {PUT_OFF_MS_MAX}) \
              AND (job.leased_until IS NULL OR job.leased_until < $1) {idle} \
              ORDER BY CASE WHEN study.reading = 'prior' THEN 1 ELSE 0 END, study.effective_arrival_ms, study.arrived_at, study.study_uid LIMIT 1 {lock}"
         );
-        let found = Job::find_by_statement(self.statement(&sql, vec![now_ms.into(), kind.into()]))
+        // Screenings that other processes run take no core of this one.
+        let own = format!("{}%", worker.split(':').next().unwrap_or(worker));
+        let mut values = vec![now_ms.into(), kind.into()];
+        if kind == VOLUMETRY {
+            values.push(own.into());
+        }
+        let mut found = Job::find_by_statement(self.statement(&sql, values))
             .one(&tx)
             .await?;
-        if let Some(job) = &found {
+        if let Some(job) = &mut found {
+            worker.clone_into(&mut job.worker);
             job::Entity::update_many()
                 .col_expr(job::Column::LeasedBy, Expr::value(worker))
                 .col_expr(job::Column::LeasedUntil, Expr::value(now_ms + lease_ms))
@@ -112,21 +126,24 @@ impl Store {
         Ok(found)
     }
 
-    /// Prolongs the lease of a job that is still being worked on.
+    /// Prolongs the lease of a job that is still being worked on. `false` where it is another's now.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn keep_job(&self, id: i64, until_ms: i64) -> Result<(), StoreError> {
+    pub async fn keep_job(&self, job: &Job, until_ms: i64) -> Result<bool, StoreError> {
         let tx = self.begin().await?;
-        job::Entity::update_many()
+        let kept = job::Entity::update_many()
             .col_expr(job::Column::LeasedUntil, Expr::value(until_ms))
-            .filter(job::Column::Id.eq(id))
+            .filter(job::Column::Id.eq(job.id))
+            .filter(job::Column::LeasedBy.eq(&job.worker))
             .exec(&tx)
             .await?;
-        tx.commit().await
+        tx.commit().await?;
+        Ok(kept.rows_affected > 0)
     }
 
     /// Removes a finished job, or frees it to run again where it was asked for meanwhile.
+    /// One whose lease is another's now is left to that.
     ///
     /// # Errors
     /// When the database fails.
@@ -135,11 +152,13 @@ impl Store {
         job::Entity::delete_many()
             .filter(job::Column::Id.eq(job.id))
             .filter(job::Column::Generation.eq(job.generation))
+            .filter(job::Column::LeasedBy.eq(&job.worker))
             .exec(&tx)
             .await?;
         job::Entity::update_many()
             .col_expr(job::Column::LeasedUntil, Expr::value(Option::<i64>::None))
             .filter(job::Column::Id.eq(job.id))
+            .filter(job::Column::LeasedBy.eq(&job.worker))
             .exec(&tx)
             .await?;
         tx.commit().await
@@ -161,25 +180,10 @@ impl Store {
             .col_expr(job::Column::RunAfter, Expr::value(run_after))
             .col_expr(job::Column::LastError, Expr::value(error))
             .filter(job::Column::Id.eq(job.id))
+            .filter(job::Column::LeasedBy.eq(&job.worker))
             .exec(&tx)
             .await?;
         tx.commit().await
-    }
-
-    /// Frees the jobs of workers that are gone with the process that ran them.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn release_leases(&self, worker: &str) -> Result<u64, StoreError> {
-        let tx = self.begin().await?;
-        let freed = job::Entity::update_many()
-            .col_expr(job::Column::LeasedUntil, Expr::value(Option::<i64>::None))
-            .filter(job::Column::LeasedBy.eq(worker))
-            .filter(job::Column::LeasedUntil.is_not_null())
-            .exec(&tx)
-            .await?;
-        tx.commit().await?;
-        Ok(freed.rows_affected)
     }
 
     /// Whether a screening waits or runs.

@@ -9,6 +9,7 @@ pub mod arrivals;
 pub mod audit;
 pub mod commitments;
 pub mod deliveries;
+pub mod dump;
 pub mod entity;
 pub mod feedback;
 pub mod fhir;
@@ -28,22 +29,28 @@ pub mod orders;
 pub mod outbox;
 pub mod overview;
 pub mod priors;
+pub mod processes;
 pub mod ranks;
 pub mod reading;
 pub mod report;
 pub mod results;
+pub mod retention;
 pub mod ris;
 pub mod search;
 pub mod settings;
 pub mod shown;
+pub mod spread;
 pub mod subscriptions;
+pub mod turns;
 mod unreached;
+pub mod watch;
 pub mod what_if;
 pub mod worklist;
 
 pub use files::Files;
 
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
@@ -53,10 +60,13 @@ use sea_orm::{
 };
 use sea_orm_migration::MigratorTrait;
 
+/// What the database's own layers log of themselves: only what is wrong.
+pub const QUIET: &str = "sqlx=warn,sea_orm_migration=warn";
+
 /// Readers beside SQLite's one writer.
 const SQLITE_READERS: u32 = 4;
-/// Connections to PostgreSQL.
-const POSTGRES_CONNECTIONS: u32 = 12;
+/// Connections to PostgreSQL, by default.
+pub const POSTGRES_CONNECTIONS: u32 = 12;
 /// How long a statement waits for a connection or for SQLite's write lock.
 const WAIT: Duration = Duration::from_secs(20);
 
@@ -68,6 +78,8 @@ pub type StoreError = DbErr;
 pub struct Store {
     write: DatabaseConnection,
     read: DatabaseConnection,
+    /// Name of this process' run, in leases.
+    run: Arc<OnceLock<String>>,
 }
 
 impl Store {
@@ -78,26 +90,48 @@ impl Store {
     /// # Errors
     /// When the database cannot be reached or a migration fails.
     pub async fn open(url: Option<&str>, data: &Path) -> Result<Self, StoreError> {
+        Self::open_with(url, data, POSTGRES_CONNECTIONS).await
+    }
+
+    /// The same with so many connections to PostgreSQL at most.
+    ///
+    /// # Errors
+    /// When the database cannot be reached or a migration fails.
+    pub async fn open_with(
+        url: Option<&str>,
+        data: &Path,
+        connections: u32,
+    ) -> Result<Self, StoreError> {
+        let store = Self::connect(url, data, connections).await?;
+        // Of several processes that start at once one changes the schema.
+        let turn = store.wait_for_turn(turns::Duty::Start).await?;
+        migrations::Migrator::up(&store.write, None).await?;
+        turn.end().await?;
+        Ok(store)
+    }
+
+    async fn connect(url: Option<&str>, data: &Path, connections: u32) -> Result<Self, StoreError> {
         let default = format!("sqlite://{}?mode=rwc", data.join("firstread.db").display());
         let url = url.unwrap_or(&default);
         let store = if url.starts_with("sqlite:") {
             Self {
                 write: sqlite(url, 1).await?,
                 read: sqlite(url, SQLITE_READERS).await?,
+                run: Arc::default(),
             }
         } else {
             let mut options = ConnectOptions::new(url);
             options
-                .max_connections(POSTGRES_CONNECTIONS)
+                .max_connections(connections)
                 .acquire_timeout(WAIT)
                 .sqlx_logging(false);
             let pool = Database::connect(options).await?;
             Self {
                 write: pool.clone(),
                 read: pool,
+                run: Arc::default(),
             }
         };
-        migrations::Migrator::up(&store.write, None).await?;
         Ok(store)
     }
 

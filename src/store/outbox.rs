@@ -2,14 +2,14 @@
 //!
 //! What a state may become is decided in `outbox/machine.rs`; here it is read and written.
 
-use sea_orm::sea_query::{Expr, ExprTrait as _, OnConflict, SelectStatement};
+use sea_orm::sea_query::{Expr, ExprTrait as _, OnConflict, Query, SelectStatement};
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait as _, DatabaseTransaction,
     EntityTrait, FromQueryResult, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Statement,
 };
 
 pub use super::alerts::AlertFacts;
-use super::entity::{delivery, delivery_message, destination};
+use super::entity::{delivery, delivery_message, destination, process};
 use super::{Store, StoreError};
 use crate::clock::UnixMillis;
 use crate::outbox::Attempt;
@@ -220,14 +220,23 @@ impl Store {
         tx.commit().await
     }
 
-    /// Makes due what a process that is gone was sending. Gives how many that were.
+    /// Makes due what a process that is gone was sending: one that is not known. Gives how many that were.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn release_deliveries(&self, now_ms: UnixMillis) -> Result<u64, StoreError> {
         let tx = self.begin().await?;
+        let known = Query::select()
+            .column(process::Column::Run)
+            .from(process::Entity)
+            .to_owned();
+        let gone = delivery::Column::SentBy
+            .is_null()
+            .or(delivery::Column::SentBy.not_in_subquery(known));
         let sending = delivery::Entity::find()
             .filter(delivery::Column::State.eq(State::Sending.as_str()))
+            .filter(gone)
+            .lock_exclusive()
             .all(&tx)
             .await?;
         let freed = sending.len() as u64;
@@ -257,7 +266,7 @@ impl Store {
         let Some(head) = queue.clone().one(self.read()).await? else {
             return Ok(Claim::Nothing);
         };
-        if head.due_at > now_ms {
+        if is_put_off(head.due_at, now_ms, limits) {
             return Ok(Claim::Nothing);
         }
         let tx = self.begin().await?;
@@ -273,7 +282,10 @@ impl Store {
         if place.paused_at.is_some() {
             return Ok(Claim::Nothing);
         }
-        let was = progress(&head);
+        let mut was = progress(&head);
+        if !is_put_off(was.due_ms, now_ms, limits) {
+            was.due_ms = std::cmp::min(was.due_ms, now_ms);
+        }
         let is = if was.state == State::Sending || needed(&tx, &head).await? {
             machine::next(&was, &Event::Claimed, now_ms, limits, 0.0)
         } else {
@@ -304,6 +316,9 @@ impl Store {
             attempts: is.attempts,
             alerts: self.facts(&tx, head.id).await?,
         };
+        let mut row = head.clone().into_active_model();
+        row.sent_by = Set(self.run().map(str::to_owned));
+        row.update(&tx).await?;
         write(&tx, head, &is).await?;
         tx.commit().await?;
         Ok(Claim::Batch(batch))
@@ -380,6 +395,13 @@ async fn key_of(
     };
     let lead = delivery::Entity::find_by_id(id).one(tx).await?;
     Ok(lead.map(|lead| lead.dedup_key))
+}
+
+/// Whether a delivery waits for a later moment. No wait is longer than the limits say: what seems to
+/// be was put off by a clock that was set back since.
+fn is_put_off(due_ms: UnixMillis, now_ms: UnixMillis, limits: &RetryLimits) -> bool {
+    let longest_ms = std::cmp::max(limits.longest_ms, limits.lease_ms);
+    due_ms > now_ms && due_ms - now_ms <= longest_ms.saturating_mul(2)
 }
 
 /// What a destination is still to get, oldest first.

@@ -119,6 +119,18 @@ impl Store {
         Ok(without_step)
     }
 
+    /// How many alerts reached nobody and have no step left.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn unreached_without_step(&self) -> Result<u64, StoreError> {
+        let values = vec![FAILURES_HOPED.into(), LOOKED_AT_MAX.into()];
+        let found = Unreached::find_by_statement(self.statement(UNREACHED, values))
+            .all(self.read())
+            .await?;
+        Ok(found.iter().filter(|a| a.next_step_at.is_none()).count() as u64)
+    }
+
     /// Writes the alarm of a round, where it is not written yet.
     async fn alarm(
         &self,

@@ -1,10 +1,22 @@
 //! What other parts of the server tell the web side about themselves.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::clock::UnixMillis;
 use crate::outbox::Shared;
+use crate::store::watch::{Said, Stuck};
+
+/// How the work goes, as it was last looked at.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Watched {
+    /// Work that should be done by now.
+    pub stuck: Stuck,
+    /// What the network said in the last 24 hours.
+    pub day: Said,
+    /// And in the last 30 days.
+    pub month: Said,
+}
 
 /// Shared by all parts; a clone is the same thing.
 #[derive(Debug, Clone)]
@@ -16,6 +28,8 @@ pub struct Health {
     /// Alerts that reached nobody, and that no step is left for.
     pub unreached_alerts: Arc<AtomicU64>,
     not_ready: Arc<RwLock<Option<String>>>,
+    watched: Arc<RwLock<Watched>>,
+    works_here: Arc<AtomicBool>,
 }
 
 impl Default for Health {
@@ -25,6 +39,8 @@ impl Default for Health {
             failing_destinations: Arc::default(),
             unreached_alerts: Arc::new(AtomicU64::new(0)),
             not_ready: Arc::new(RwLock::new(Some("starting".to_owned()))),
+            watched: Arc::default(),
+            works_here: Arc::default(),
         }
     }
 }
@@ -38,6 +54,28 @@ impl Health {
     /// Something is not up yet, or no longer.
     pub fn set_not_ready(&self, why: &str) {
         self.set(Some(why.to_owned()));
+    }
+
+    /// Work is done in this process.
+    pub fn set_works_here(&self) {
+        self.works_here.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether work is done in this process.
+    #[must_use]
+    pub fn works_here(&self) -> bool {
+        self.works_here.load(Ordering::Relaxed)
+    }
+
+    /// How the work goes.
+    #[must_use]
+    pub fn watched(&self) -> Watched {
+        *self.watched.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps how the work goes.
+    pub fn set_watched(&self, watched: Watched) {
+        *self.watched.write().unwrap_or_else(PoisonError::into_inner) = watched;
     }
 
     /// A worker is alive.

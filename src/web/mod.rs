@@ -33,8 +33,10 @@ mod routes;
 mod settings;
 mod shown;
 mod simulate;
+mod starting;
 mod study;
 mod subscriptions;
+mod system;
 mod throttle;
 mod view;
 mod words;
@@ -53,9 +55,10 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 pub use destinations::Desk;
-pub use health::Health;
+pub use health::{Health, Watched};
 pub use routes::{Access, Rule, rules};
 pub use settings::WebSettings;
+pub use starting::answer_while_starting;
 pub use subscriptions::Subscribing;
 
 use crate::alerts::Alerts;
@@ -116,6 +119,8 @@ pub struct WebState {
     choices: Arc<Mutex<LookedUp>>,
     /// One reckoning at a time: it takes a core for a second or so.
     heavy: Arc<Semaphore>,
+    /// Pages and API are other processes' work.
+    only_probes: bool,
     stop: CancellationToken,
 }
 
@@ -142,6 +147,7 @@ impl WebState {
             shown: ShownLog::default(),
             choices: Arc::default(),
             heavy: Arc::new(Semaphore::new(1)),
+            only_probes: false,
             stop: CancellationToken::new(),
             store,
             news,
@@ -180,6 +186,13 @@ impl WebState {
             let detail = "Somebody else is trying numbers just now. Reload in a few seconds.";
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail).retry_after(2)
         })
+    }
+
+    /// Only machines that watch are answered.
+    #[must_use]
+    pub fn answering_probes_only(mut self) -> Self {
+        self.only_probes = true;
+        self
     }
 
     /// Reports are made with this.
@@ -246,7 +259,7 @@ pub async fn serve(
         App::new()
             .app_data(data.clone())
             .app_data(web::PayloadConfig::new(data.settings.body_bytes_max))
-            .configure(routes::register)
+            .configure(|config| routes::register(config, data.only_probes))
             .wrap(middleware::from_fn(gate::check))
             .wrap(middleware::from_fn(gate::protect))
     })

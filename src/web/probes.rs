@@ -8,6 +8,8 @@ use actix_web::{HttpResponse, web};
 
 use super::WebState;
 use super::answer::{ApiError, Problem};
+use crate::serve::used_percent;
+use crate::telemetry;
 
 /// The process answers.
 pub(super) async fn healthz() -> HttpResponse {
@@ -16,29 +18,36 @@ pub(super) async fn healthz() -> HttpResponse {
         .body("ok\n")
 }
 
-/// Everything that this process serves is up.
+/// Everything that this process serves is up; else whether it is still starting, or broken and how.
 pub(super) async fn readyz(state: web::Data<WebState>) -> Result<HttpResponse, ApiError> {
     let not_ready = match state.health.not_ready() {
-        Some(why) => Some(why),
-        None => state
-            .store
-            .ping()
-            .await
-            .err()
-            .map(|_| "the database does not answer".to_owned()),
+        Some(why) => Some(("starting", why)),
+        None => broken(&state).await.map(|why| ("broken", why)),
     };
     match not_ready {
         None => Ok(HttpResponse::Ok()
             .content_type("text/plain; charset=utf-8")
             .body("ready\n")),
-        Some(why) => Err(Problem::new(
+        Some((code, why)) => Err(Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
-            "not_ready",
+            code,
             format!("not ready: {why}"),
         )
         .retry_after(1)
         .into()),
     }
+}
+
+async fn broken(state: &WebState) -> Option<String> {
+    if state.store.ping().await.is_err() {
+        return Some("the database does not answer".to_owned());
+    }
+    // Of this process' own workers; those of others are told by the metrics.
+    let limit_ms = i64::from(state.settings.worker_silence_seconds) * 1000;
+    let silent = state.health.silent_since(state.clock.now_ms(), limit_ms);
+    let since = silent.filter(|since| *since > 0 && state.health.works_here())?;
+    let seconds = (state.clock.now_ms() - since) / 1000;
+    Some(format!("the workers have been silent for {seconds} s"))
 }
 
 /// Prometheus text format 0.0.4.
@@ -124,9 +133,99 @@ pub(super) async fn metrics(state: web::Data<WebState>) -> Result<HttpResponse, 
             (now_ms - beat) / 1000
         );
     }
+    how_work_goes(&state, &mut text).await?;
+    text.push_str(&telemetry::counted());
     Ok(HttpResponse::Ok()
         .content_type("text/plain; version=0.0.4; charset=utf-8")
         .body(text))
+}
+
+/// The same from every process: it is read from what they share.
+async fn how_work_goes(state: &WebState, text: &mut String) -> Result<(), ApiError> {
+    let now_ms = state.clock.now_ms();
+    let queues = state.store.queues(now_ms).await?;
+    gauge(text, "firstread_jobs_queued", "Jobs that are due, by kind.");
+    for q in &queues {
+        let _ = writeln!(
+            text,
+            "firstread_jobs_queued{{kind=\"{}\"}} {}",
+            q.kind, q.jobs
+        );
+    }
+    gauge(
+        text,
+        "firstread_oldest_job_seconds",
+        "Since when the oldest job is due, by kind.",
+    );
+    for q in &queues {
+        let seconds = (now_ms - q.oldest_due) / 1000;
+        let _ = writeln!(
+            text,
+            "firstread_oldest_job_seconds{{kind=\"{}\"}} {seconds}",
+            q.kind
+        );
+    }
+    let watched = state.health.watched();
+    gauge(text, "firstread_stuck", "Work that should be done by now.");
+    let stuck = watched.stuck;
+    for (what, n) in [
+        ("jobs", stuck.jobs),
+        ("series", stuck.series),
+        ("deliveries", stuck.deliveries),
+    ] {
+        let _ = writeln!(text, "firstread_stuck{{what=\"{what}\"}} {n}");
+    }
+    gauge(
+        text,
+        "firstread_probability_mean",
+        "Mean probability of screened studies.",
+    );
+    for (window, said) in [("1d", watched.day), ("30d", watched.month)] {
+        if let Some(mean) = said.mean {
+            let _ = writeln!(
+                text,
+                "firstread_probability_mean{{window=\"{window}\"}} {mean}"
+            );
+        }
+    }
+    gauge(
+        text,
+        "firstread_probability_studies",
+        "Screened studies that the mean is of.",
+    );
+    for (window, said) in [("1d", watched.day), ("30d", watched.month)] {
+        let n = said.studies;
+        let _ = writeln!(
+            text,
+            "firstread_probability_studies{{window=\"{window}\"}} {n}"
+        );
+    }
+    gauge(
+        text,
+        "firstread_processes",
+        "Processes that are known, by role.",
+    );
+    let processes = state.store.processes().await?;
+    for role in ["all", "receiver", "worker", "web"] {
+        let n = processes.iter().filter(|p| p.role == role).count();
+        let _ = writeln!(text, "firstread_processes{{role=\"{role}\"}} {n}");
+    }
+    gauge(
+        text,
+        "firstread_failing_destinations",
+        "Destinations that messages do not reach.",
+    );
+    let failing = state.health.failing_destinations.get().len();
+    let _ = writeln!(text, "firstread_failing_destinations {failing}");
+    if let Some(percent) = used_percent(&state.data) {
+        gauge(
+            text,
+            "firstread_disk_used_percent",
+            "Of the disk that the data folder lies on.",
+        );
+        let _ = writeln!(text, "firstread_disk_used_percent {percent}");
+    }
+    Ok(())
 }
 
 fn gauge(text: &mut String, name: &str, help: &str) {

@@ -6,7 +6,7 @@ use actix_web::{Route, web};
 use super::{
     acknowledge, api, assets, budget, deliveries, destinations, fhir, filters, intake, live, login,
     messages, opinion, preview, probes, quality, ranking, reading, reading_api, report, shown,
-    simulate, study, subscriptions, worklist,
+    simulate, study, subscriptions, system, worklist,
 };
 use crate::store::accounts::Role;
 
@@ -146,6 +146,9 @@ static RULES: &[Rule] = &[
     }),
     get("/shown", Access::Page(DELIVERIES), || {
         web::get().to(shown::page)
+    }),
+    get("/system", Access::Page(DELIVERIES), || {
+        web::get().to(system::page)
     }),
     get("/intake", Access::Page(DOOR), || {
         web::get().to(intake::page)
@@ -341,10 +344,14 @@ pub(super) fn methods_of(pattern: &str) -> String {
     methods.join(", ")
 }
 
+/// What machines that watch ask for.
+const PROBES: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+
 /// Makes the routes. The gate refuses what has no rule, so nothing is reachable beside the table.
-pub(super) fn register(config: &mut web::ServiceConfig) {
+pub(super) fn register(config: &mut web::ServiceConfig, only_probes: bool) {
     let mut done: Vec<&str> = Vec::new();
-    for rule in RULES {
+    let wanted = |rule: &&Rule| !only_probes || PROBES.contains(&rule.path);
+    for rule in RULES.iter().filter(wanted) {
         if done.contains(&rule.path) {
             continue;
         }

@@ -90,6 +90,7 @@ fn banner(state: &WebState, may_see_deliveries: bool) -> Option<String> {
         alerts_fail(alerts.len()),
         // readers can do nothing about those
         may_see_deliveries.then(|| results_fail(&results)).flatten(),
+        work_is_stuck(state),
     ]
     .into_iter()
     .flatten()
@@ -121,6 +122,17 @@ fn results_fail(names: &[&str]) -> Option<String> {
     let names = names.join(", ");
     (!names.is_empty()).then(|| {
         format!("Results and notifications do not reach {names}. Why stands under Deliveries.")
+    })
+}
+
+/// What should be done by now and is not: whoever waits for it would not know.
+fn work_is_stuck(state: &WebState) -> Option<String> {
+    let stuck = super::system::stuck(&state.health.watched().stuck);
+    (!stuck.is_empty()).then(|| {
+        format!(
+            "Work is stuck: {}. Administrators see more under System.",
+            stuck.join("; ")
+        )
     })
 }
 

@@ -294,29 +294,52 @@ pub enum News {
 
 /// Tells every open browser that a row changed.
 #[derive(Debug, Clone)]
-pub struct NewsDesk(broadcast::Sender<News>);
+pub struct NewsDesk {
+    all: broadcast::Sender<News>,
+    /// What began in this process: the others must be told.
+    ours: broadcast::Sender<News>,
+}
 
 impl Default for NewsDesk {
     fn default() -> Self {
-        Self(broadcast::channel(NEWS_CAPACITY).0)
+        Self {
+            all: broadcast::channel(NEWS_CAPACITY).0,
+            ours: broadcast::channel(NEWS_CAPACITY).0,
+        }
     }
 }
 
 impl NewsDesk {
     /// Spreads the news; it is fine if nobody listens.
     pub fn tell(&self, study_uid: &str) {
-        let _ = self.0.send(News::Study(study_uid.to_owned()));
+        self.spread(&News::Study(study_uid.to_owned()));
     }
 
     /// Says that any row may have changed.
     pub fn tell_of_everything(&self) {
-        let _ = self.0.send(News::Everything);
+        self.spread(&News::Everything);
+    }
+
+    fn spread(&self, news: &News) {
+        let _ = self.all.send(news.clone());
+        let _ = self.ours.send(news.clone());
+    }
+
+    /// Passes on what another process said.
+    pub fn pass_on(&self, news: News) {
+        let _ = self.all.send(news);
     }
 
     /// Listens from now on.
     #[must_use]
     pub fn listen(&self) -> broadcast::Receiver<News> {
-        self.0.subscribe()
+        self.all.subscribe()
+    }
+
+    /// Listens to what began in this process.
+    #[must_use]
+    pub fn listen_to_ours(&self) -> broadcast::Receiver<News> {
+        self.ours.subscribe()
     }
 }
 

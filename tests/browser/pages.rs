@@ -123,6 +123,7 @@ async fn no_page_has_a_serious_fault() {
         ("opinion", "/second-opinion"),
         ("audit", "/audit"),
         ("shown", "/shown"),
+        ("system", "/system"),
         ("intake", "/intake"),
         ("deliveries", "/deliveries"),
         ("destinations", "/destinations"),

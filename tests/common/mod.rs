@@ -430,12 +430,14 @@ fn spawn(data: &Path, url: &str, settings: &[(String, String)]) -> Started {
             panic!("the server did not start:\n{log}");
         };
         if let Some(rest) = line.strip_prefix("firstread is ready: http://") {
-            let (http, dicom) = rest.split_once("/  DICOM on ").unwrap();
+            // A process that only shows pages has no DICOM.
+            let http = rest.split('/').next().unwrap();
+            let dicom = rest.split_once("  DICOM on ").map_or("", |(_, at)| at);
             let (dicom, hl7) = dicom.split_once("  HL7 on ").unwrap_or((dicom, ""));
             return Started {
                 child,
                 http: http.parse().unwrap(),
-                dicom: dicom.parse().unwrap(),
+                dicom: dicom.parse().unwrap_or(([0, 0, 0, 0], 0).into()),
                 hl7: hl7.parse().ok(),
             };
         }

@@ -74,6 +74,7 @@ const EXPECTED: &[(&str, &str, &str)] = &[
     ("GET", "/audit", "page: reader admin"),
     ("POST", "/audit/{study_uid}", "page: reader admin"),
     ("GET", "/shown", "page: admin auditor"),
+    ("GET", "/system", "page: admin auditor"),
     ("GET", "/intake", "page: technologist reader admin auditor"),
     ("GET", "/deliveries", "page: admin auditor"),
     ("GET", "/alerts", "page: reader admin auditor"),

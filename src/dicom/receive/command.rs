@@ -86,6 +86,7 @@ impl Request {
     }
 
     /// The command set that answers this request.
+    #[must_use]
     pub fn response(&self, answer: &Answer) -> Vec<u8> {
         let mut body = Vec::with_capacity(256);
         if !self.sop_class.is_empty() {

@@ -20,6 +20,7 @@ mod settings;
 mod spool;
 mod status;
 
+pub use command::{BadCommand, Request};
 pub use commitment::{ALL_COMMITTED, CommitmentReport};
 pub use listen::serve;
 pub use negotiate::{STORAGE_CLASSES, TRANSFER_SYNTAXES};

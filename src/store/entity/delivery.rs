@@ -26,6 +26,9 @@ pub struct Model {
     pub created_at: i64,
     pub settled_at: Option<i64>,
     pub resolves: Option<i64>,
+    /// Run of the process that is sending it.
+    #[sea_orm(column_type = "Text", nullable)]
+    pub sent_by: Option<String>,
 }
 
 /// Joins are written as queries where they are needed.

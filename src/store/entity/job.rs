@@ -20,6 +20,9 @@ pub struct Model {
     pub leased_until: Option<i64>,
     #[sea_orm(column_type = "Text", nullable)]
     pub last_error: Option<String>,
+    /// how often its process ended under it
+    #[sea_orm(default_value = 0)]
+    pub interrupted: i64,
 }
 
 /// Joins are written as queries where they are needed.

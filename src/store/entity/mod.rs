@@ -33,6 +33,7 @@ pub mod object_delivery;
 pub mod patient_link;
 pub mod preview_view;
 pub mod prior_search;
+pub mod process;
 pub mod quarantine;
 pub mod ranking_in_force;
 pub mod read_outcome;

@@ -1,0 +1,125 @@
+//! Copying the data folder while others write into it.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+/// Never copied: what was not acknowledged, and the database, of which there is a copy of its own.
+const LEFT_OUT: [&str; 5] = [
+    "spool",
+    "retention.lock",
+    "firstread.db",
+    "firstread.db-wal",
+    "firstread.db-shm",
+];
+/// Folders of files that never change once they are there.
+const UNCHANGING: [&str; 3] = ["objects", "results", "quarantine"];
+
+/// What was copied.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Copied {
+    /// Files that are there now.
+    pub files: u64,
+    /// Their length in all.
+    pub bytes: u64,
+    /// Of those, files that had been there before.
+    pub kept: u64,
+}
+
+/// Copies a data folder into another, durably.
+pub(super) fn data_folder(from: &Path, to: &Path) -> io::Result<Copied> {
+    let mut copied = Copied::default();
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let text = name.to_string_lossy().into_owned();
+        if LEFT_OUT.contains(&text.as_str()) {
+            continue;
+        }
+        let unchanging = UNCHANGING.contains(&text.as_str());
+        tree(&entry.path(), &to.join(&name), unchanging, &mut copied)?;
+    }
+    rustix::fs::syncfs(File::open(to)?)?;
+    Ok(copied)
+}
+
+fn tree(from: &Path, to: &Path, unchanging: bool, copied: &mut Copied) -> io::Result<()> {
+    let meta = match fs::symlink_metadata(from) {
+        // It was replaced or removed since it was listed.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        meta => meta?,
+    };
+    if meta.is_dir() {
+        fs::create_dir_all(to)?;
+        for entry in fs::read_dir(from)? {
+            let entry = entry?;
+            tree(
+                &entry.path(),
+                &to.join(entry.file_name()),
+                unchanging,
+                copied,
+            )?;
+        }
+        return Ok(());
+    }
+    if !meta.is_file() {
+        return Ok(());
+    }
+    let there = fs::metadata(to).is_ok_and(|there| there.len() == meta.len());
+    if unchanging && there {
+        copied.kept += 1;
+    } else {
+        // Under another name until it is whole: a copy that was broken off is no copy.
+        let part = to.with_extension("part");
+        match fs::copy(from, &part) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound && !from.exists() => return Ok(()),
+            done => done?,
+        };
+        fs::rename(&part, to)?;
+    }
+    copied.files += 1;
+    copied.bytes += meta.len();
+    Ok(())
+}
+
+/// Writes a file that is there wholly or not at all, also after a power cut.
+pub(super) fn write_durably(to: &Path, bytes: &[u8]) -> io::Result<()> {
+    let part = to.with_extension("part");
+    let mut file = File::create(&part)?;
+    io::Write::write_all(&mut file, bytes)?;
+    file.sync_all()?;
+    fs::rename(&part, to)?;
+    match to.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_never_changes_is_copied_once() {
+        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let write = |path: &str, text: &str| {
+            let path = from.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        write("objects/1/2/3.dcm", "image");
+        write("measurements/1/volumes.nii.gz", "old");
+        write("links.key", "key");
+        write("spool/ab/1.part", "half");
+        write("firstread.db", "database");
+        let first = data_folder(from.path(), to.path()).unwrap();
+        assert_eq!((first.files, first.bytes, first.kept), (3, 11, 0));
+        write("measurements/1/volumes.nii.gz", "new");
+        write("objects/1/2/4.dcm", "image 2");
+        let second = data_folder(from.path(), to.path()).unwrap();
+        assert_eq!((second.files, second.kept), (4, 1));
+        let read = |path: &str| fs::read_to_string(to.path().join(path));
+        assert_eq!(read("measurements/1/volumes.nii.gz").unwrap(), "new");
+        assert!(read("spool/ab/1.part").is_err() && read("firstread.db").is_err());
+    }
+}

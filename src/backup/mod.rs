@@ -1,0 +1,241 @@
+//! Backup and restore: the database as it is at one moment, then every file that it counts on.
+//!
+//! ```text
+//! backup.json            what the backup holds; written last, a backup without it is unfinished
+//! database/              a copy of SQLite, or a file a table
+//! files/                 the data folder without spool and database
+//! ```
+//! Files are moved into place before the database knows them, so whoever copies the database first
+//! has them all. What never changes is not copied again into a folder that has it already.
+
+mod copy;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::{UnixMillis, rfc3339};
+use crate::store::dump::{DumpFacts, Kept, SQLITE_FILE};
+use crate::store::files::wait_alone;
+use crate::store::turns::Duty;
+use crate::store::{Store, StoreError};
+use copy::Copied;
+
+/// Says what a backup holds.
+const MANIFEST: &str = "backup.json";
+/// Layout of a backup; another is not read.
+const FORMAT: u32 = 1;
+/// Missing files that are named.
+const NAMED_MAX: usize = 5;
+
+/// What a backup holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Layout.
+    pub format: u32,
+    /// Of the program.
+    pub version: String,
+    /// The moment of the database, RFC 3339.
+    pub made_at: String,
+    /// The database.
+    pub database: DumpFacts,
+    /// Files in `files/`.
+    pub files: u64,
+    /// Their length in all.
+    pub bytes: u64,
+}
+
+/// What was checked after a restore.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// Files that the database counts on.
+    pub files: u64,
+    /// Of those, which are absent or of another length.
+    pub missing: u64,
+    /// Some of them.
+    pub named: Vec<String>,
+}
+
+/// Backs up what `url` and `data` hold into a folder that is empty or an earlier backup of the same.
+/// The server may run meanwhile.
+///
+/// # Errors
+/// In words.
+pub async fn back_up(
+    url: Option<&str>,
+    data: &Path,
+    into: &Path,
+    now_ms: UnixMillis,
+) -> Result<(Manifest, Copied), String> {
+    check_target(data, into)?;
+    let store = Store::open_as_it_is(url, data).await.map_err(database)?;
+    // No file is removed while the backup counts on it.
+    let turn = store.wait_for_turn(Duty::Retention).await;
+    let turn = turn.map_err(database)?;
+    let folder = data.to_path_buf();
+    let alone = tokio::task::spawn_blocking(move || wait_alone(&folder, "retention.lock"));
+    let alone = alone.await.map_err(|e| e.to_string())?;
+    let _alone = alone.map_err(|e| format!("{}: {e}", data.display()))?;
+    let manifest = into.join(MANIFEST);
+    let io = |what: &Path| {
+        let what = what.display().to_string();
+        move |e: std::io::Error| format!("{what}: {e}")
+    };
+    if manifest.exists() {
+        std::fs::remove_file(&manifest).map_err(io(&manifest))?;
+    }
+    let (tables, files) = (into.join("database"), into.join("files"));
+    if tables.exists() {
+        std::fs::remove_dir_all(&tables).map_err(io(&tables))?;
+    }
+    for folder in [&tables, &files] {
+        std::fs::create_dir_all(folder).map_err(io(folder))?;
+    }
+    let facts = store.dump(&tables).await.map_err(database)?;
+    let (from, to) = (data.to_path_buf(), files.clone());
+    let copied = tokio::task::spawn_blocking(move || copy::data_folder(&from, &to));
+    let copied = copied
+        .await
+        .map_err(|e| e.to_string())?
+        .map_err(io(&files))?;
+    turn.end().await.map_err(database)?;
+    let made = Manifest {
+        format: FORMAT,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        made_at: rfc3339(now_ms),
+        database: facts,
+        files: copied.files,
+        bytes: copied.bytes,
+    };
+    let text = serde_json::to_vec_pretty(&made).map_err(|e| e.to_string())?;
+    copy::write_durably(&manifest, &text).map_err(io(&manifest))?;
+    Ok((made, copied))
+}
+
+/// Puts a backup into a data folder and a database that are empty, and checks that every file is there.
+///
+/// # Errors
+/// In words.
+pub async fn restore(
+    from: &Path,
+    url: Option<&str>,
+    data: &Path,
+) -> Result<(Manifest, Checked), String> {
+    let manifest = read_manifest(from)?;
+    if has_entries(data)? {
+        return Err(format!("data folder {} is not empty", data.display()));
+    }
+    let to_postgres = url.is_some_and(|url| url.starts_with("postgres"));
+    if to_postgres != (manifest.database.database == "postgres") {
+        return Err(format!(
+            "the backup is of {}, database.url names another",
+            manifest.database.database
+        ));
+    }
+    if url.is_some_and(|url| url.starts_with("sqlite:")) {
+        return Err(
+            "database.url names a SQLite file: restore without it, then move the file".into(),
+        );
+    }
+    std::fs::create_dir_all(data).map_err(|e| format!("{}: {e}", data.display()))?;
+    let (files, target) = (from.join("files"), data.to_path_buf());
+    let copied = tokio::task::spawn_blocking(move || copy::data_folder(&files, &target));
+    let copied = copied.await.map_err(|e| e.to_string())?;
+    copied.map_err(|e| format!("{}: {e}", data.display()))?;
+    let tables = from.join("database");
+    if to_postgres {
+        let store = Store::open_as_it_is(url, data).await.map_err(database)?;
+        let loaded = store.load(&tables, &manifest.database).await;
+        loaded.map_err(database)?;
+    } else {
+        let to = data.join(SQLITE_FILE);
+        std::fs::copy(tables.join(SQLITE_FILE), &to)
+            .and_then(|_| std::fs::File::open(&to)?.sync_all())
+            .map_err(|e| format!("{}: {e}", to.display()))?;
+    }
+    // Opening brings the schema up to date.
+    let store = Store::open(url, data).await.map_err(database)?;
+    let checked = check_files(&store, data).await.map_err(database)?;
+    Ok((manifest, checked))
+}
+
+/// Looks whether every file that the database counts on is there.
+async fn check_files(store: &Store, data: &Path) -> Result<Checked, StoreError> {
+    let mut checked = Checked::default();
+    for kind in [Kept::Objects, Kept::Quarantine, Kept::Results] {
+        let mut after = 0;
+        while let Some((last, files)) = store.counted_on(kind, after).await? {
+            after = last;
+            for file in files {
+                checked.files += 1;
+                let there = std::fs::metadata(data.join(&file.path));
+                let size = there.ok().and_then(|m| i64::try_from(m.len()).ok());
+                let whole = size.is_some_and(|size| file.size_bytes.is_none_or(|n| n == size));
+                if !whole {
+                    checked.missing += 1;
+                    if checked.named.len() < NAMED_MAX {
+                        checked.named.push(file.path);
+                    }
+                }
+            }
+        }
+    }
+    Ok(checked)
+}
+
+fn read_manifest(from: &Path) -> Result<Manifest, String> {
+    let place = from.join(MANIFEST);
+    let bytes = std::fs::read(&place).map_err(|e| {
+        format!(
+            "{} holds no finished backup: {}: {e}",
+            from.display(),
+            place.display()
+        )
+    })?;
+    let manifest: Manifest =
+        serde_json::from_slice(&bytes).map_err(|e| format!("{}: {e}", place.display()))?;
+    if manifest.format != FORMAT {
+        return Err(format!(
+            "{}: made by version {}, which lays backups out in another way",
+            place.display(),
+            manifest.version
+        ));
+    }
+    Ok(manifest)
+}
+
+/// A backup must not go into what it backs up, nor over something else.
+fn check_target(data: &Path, into: &Path) -> Result<(), String> {
+    if !data.is_dir() {
+        return Err(format!("data folder {} is not there", data.display()));
+    }
+    std::fs::create_dir_all(into).map_err(|e| format!("{}: {e}", into.display()))?;
+    let real = |path: &Path| -> Result<PathBuf, String> {
+        path.canonicalize()
+            .map_err(|e| format!("{}: {e}", path.display()))
+    };
+    if real(into)?.starts_with(real(data)?) {
+        return Err(format!("{} lies in the data folder", into.display()));
+    }
+    let ours = into.join(MANIFEST).exists() || into.join("database").is_dir();
+    if !ours && has_entries(into)? {
+        return Err(format!(
+            "{} is neither empty nor an earlier backup",
+            into.display()
+        ));
+    }
+    Ok(())
+}
+
+fn has_entries(folder: &Path) -> Result<bool, String> {
+    match std::fs::read_dir(folder) {
+        Ok(mut entries) => Ok(entries.next().is_some()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(format!("{}: {e}", folder.display())),
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "handed to map_err")]
+fn database(e: StoreError) -> String {
+    format!("database: {e}")
+}

@@ -1,0 +1,75 @@
+//! `backup` and `restore`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{BAD_INPUT, Failure, block_on, settings};
+use crate::backup;
+use crate::clock::{Clock, SystemClock};
+
+/// Copy database and files into a folder, while the server runs.
+#[derive(Debug, Args)]
+pub(super) struct Backup {
+    /// A folder that is empty, or an earlier backup: what it has already is not copied again.
+    folder: PathBuf,
+    /// Data folder.
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Settings file, in place of config/*.toml.
+    #[arg(long)]
+    config: Option<PathBuf>,
+}
+
+/// Put a backup into an empty data folder and an empty database.
+#[derive(Debug, Args)]
+pub(super) struct Restore {
+    /// The backup.
+    folder: PathBuf,
+    /// Data folder; not there yet, or empty.
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Settings file, in place of config/*.toml.
+    #[arg(long)]
+    config: Option<PathBuf>,
+}
+
+pub(super) fn back_up(arguments: Backup) -> Result<(), Failure> {
+    let config = settings(arguments.config.as_deref(), arguments.data)?;
+    block_on(async {
+        let now_ms = SystemClock.now_ms();
+        let (data, into) = (&config.listen.data, &arguments.folder);
+        let made = backup::back_up(config.database_url(), data, into, now_ms).await;
+        let (manifest, copied) = made.map_err(|e| (BAD_INPUT, e))?;
+        println!(
+            "backup of {}: {} files, {} MB, of which {} files were there already",
+            manifest.made_at,
+            copied.files,
+            copied.bytes / 1_000_000,
+            copied.kept
+        );
+        Ok(())
+    })
+}
+
+pub(super) fn restore(arguments: Restore) -> Result<(), Failure> {
+    let config = settings(arguments.config.as_deref(), arguments.data)?;
+    block_on(async {
+        let data = &config.listen.data;
+        let done = backup::restore(&arguments.folder, config.database_url(), data).await;
+        let (manifest, checked) = done.map_err(|e| (BAD_INPUT, e))?;
+        if checked.missing > 0 {
+            let named = checked.named.join(", ");
+            let missing = checked.missing;
+            return Err((
+                1,
+                format!("restored, but {missing} files are missing: {named}"),
+            ));
+        }
+        println!(
+            "restored the backup of {}: {} files that the database counts on are there",
+            manifest.made_at, checked.files
+        );
+        Ok(())
+    })
+}

@@ -1,0 +1,160 @@
+//! Retention: images of studies that were read go when they are old, or when the disk is nearly full.
+//! What was found stays, and so does every study that nobody has read.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::clock::{SharedClock, UnixMillis};
+use crate::store::turns::Duty;
+use crate::store::{Files, Store};
+
+/// How often it is looked whether something may go.
+const LOOK: Duration = Duration::from_mins(5);
+/// Milliseconds of a day.
+const DAY_MS: i64 = 86_400_000;
+/// A study that was read so short a time ago stays even on a full disk: its reader may want it back.
+const READ_AGO_MS_MIN: i64 = 3_600_000;
+
+/// Settings of retention. Off by default.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetentionSettings {
+    /// `retention.read_days`: images of studies go so long after they were read; 0 keeps them.
+    pub read_days: i64,
+    /// `retention.disk_percent_max`: above it images of read studies go, the longest read first; 0 is off.
+    pub disk_percent_max: u8,
+}
+
+impl RetentionSettings {
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// Names the setting that is out of range.
+    pub fn check(&self) -> Result<(), String> {
+        if !(0..=36_500).contains(&self.read_days) {
+            return Err(format!(
+                "retention.read_days is {}, must be between 0 and 36500",
+                self.read_days
+            ));
+        }
+        let percent = self.disk_percent_max;
+        if percent != 0 && !(50..=99).contains(&percent) {
+            return Err(format!(
+                "retention.disk_percent_max is {percent}, must be between 50 and 99, or 0"
+            ));
+        }
+        Ok(())
+    }
+
+    fn is_on(&self) -> bool {
+        self.read_days > 0 || self.disk_percent_max > 0
+    }
+}
+
+/// Who removes.
+pub(super) struct Retention {
+    pub store: Store,
+    pub files: Files,
+    pub clock: SharedClock,
+    pub settings: RetentionSettings,
+}
+
+impl Retention {
+    /// Removes until told to stop.
+    pub async fn run(self, stop: CancellationToken) {
+        while self.settings.is_on() {
+            match self.look().await {
+                Ok(0) => {}
+                Ok(n) => info!(studies = n, "removed images of studies that were read"),
+                Err(e) => error!(error = e, "could not remove images"),
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+        stop.cancelled().await;
+    }
+
+    /// Removes what may go now; gives of how many studies.
+    async fn look(&self) -> Result<u64, String> {
+        let text = |e: crate::store::StoreError| format!("database: {e}");
+        let turn = self.store.turn(Duty::Retention).await.map_err(text)?;
+        let Some(turn) = turn else { return Ok(0) };
+        // A backup of this machine has it while it copies.
+        let alone = self.files.alone("retention.lock");
+        let Some(_alone) = alone.map_err(|e| e.to_string())? else {
+            return Ok(0);
+        };
+        let now_ms = self.clock.now_ms();
+        let mut removed = 0;
+        if self.settings.read_days > 0 {
+            let until = now_ms - self.settings.read_days * DAY_MS;
+            removed += self.remove_while(until, || true).await?;
+        }
+        let percent = self.settings.disk_percent_max;
+        if percent > 0 {
+            let too_full = || used_percent(self.files.root()).is_some_and(|used| used > percent);
+            removed += self
+                .remove_while(now_ms - READ_AGO_MS_MIN, too_full)
+                .await?;
+            if too_full() {
+                warn!(
+                    percent,
+                    "the disk is fuller than retention.disk_percent_max, and every image left is of a study nobody has read"
+                );
+            }
+        }
+        turn.end().await.map_err(text)?;
+        Ok(removed)
+    }
+
+    async fn remove_while(
+        &self,
+        until_ms: UnixMillis,
+        wanted: impl Fn() -> bool,
+    ) -> Result<u64, String> {
+        let mut removed = 0;
+        while wanted() {
+            let found = self.store.removable_studies(until_ms).await;
+            let found = found.map_err(|e| format!("database: {e}"))?;
+            if found.is_empty() {
+                break;
+            }
+            for study in found {
+                if !wanted() {
+                    return Ok(removed);
+                }
+                let forgotten = self.store.forget_images(study.id).await;
+                if !forgotten.map_err(|e| format!("database: {e}"))? {
+                    continue;
+                }
+                let folder = self.files.study_folder(&study.study_uid);
+                let gone = tokio::task::spawn_blocking(move || match folder {
+                    Some(folder) => std::fs::remove_dir_all(folder),
+                    None => Ok(()),
+                });
+                match gone.await.map_err(|e| e.to_string())? {
+                    Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                        warn!(study.id = study.id, error = %e, "could not remove all of a study's images");
+                    }
+                    _ => removed += 1,
+                }
+            }
+        }
+        Ok(removed)
+    }
+}
+
+/// How full the disk is that a folder lies on, in percent; `None` where the system does not say.
+pub(crate) fn used_percent(folder: &Path) -> Option<u8> {
+    let disk = rustix::fs::statvfs(folder).ok()?;
+    // As df says it: what is kept for root counts neither as used nor as free.
+    let used = disk.f_blocks.saturating_sub(disk.f_bfree);
+    let all = used.saturating_add(disk.f_bavail).max(1);
+    u8::try_from(used.saturating_mul(100).div_ceil(all)).ok()
+}

@@ -1,0 +1,77 @@
+//! Removing images of studies that were read. What was found stays: ranks, volumes, pictures, results.
+
+use sea_orm::sea_query::Expr;
+use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QuerySelect};
+
+use super::entity::{instance, series, study};
+use super::{Store, StoreError};
+use crate::clock::UnixMillis;
+
+/// Studies that are looked up at once.
+pub const CANDIDATES_MAX: i64 = 50;
+/// What a study says whose images were removed.
+pub const REMOVED_NOTE: &str = "images removed here, as they were read";
+
+/// A study whose images may be removed.
+#[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
+pub struct Removable {
+    /// Key.
+    pub id: i64,
+    /// (0020,000D)
+    pub study_uid: String,
+}
+
+impl Store {
+    /// Studies with images that were read, or are priors, since before `until_ms`: the longest read first,
+    /// then priors. Never one that waits to be read, and none that something is still to be done with.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn removable_studies(
+        &self,
+        until_ms: UnixMillis,
+    ) -> Result<Vec<Removable>, StoreError> {
+        let sql = "SELECT s.id, s.study_uid FROM study s WHERE s.reading IN ('read', 'prior') \
+                   AND s.changed_at < $1 AND s.last_received_at < $1 \
+                   AND NOT EXISTS (SELECT 1 FROM job j WHERE j.study_id = s.id) \
+                   AND EXISTS (SELECT 1 FROM series r JOIN instance i ON i.series_id = r.id \
+                    WHERE r.study_id = s.id) \
+                   ORDER BY CASE s.reading WHEN 'read' THEN 0 ELSE 1 END, s.changed_at, s.id LIMIT $2";
+        let values = vec![until_ms.into(), CANDIDATES_MAX.into()];
+        Removable::find_by_statement(self.statement(sql, values))
+            .all(self.read())
+            .await
+    }
+
+    /// Forgets the images of a study, so that their files may be removed; `false` where it is waited for
+    /// again. A resend brings them back.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn forget_images(&self, study_id: i64) -> Result<bool, StoreError> {
+        let tx = self.begin().await?;
+        let found = study::Entity::find_by_id(study_id)
+            .lock_exclusive()
+            .one(&tx)
+            .await?;
+        if !found.is_some_and(|s| s.reading == "read" || s.reading == "prior") {
+            return Ok(false);
+        }
+        let of_study = series::Entity::find()
+            .select_only()
+            .column(series::Column::Id)
+            .filter(series::Column::StudyId.eq(study_id));
+        let of_study = sea_orm::QueryTrait::into_query(of_study);
+        instance::Entity::delete_many()
+            .filter(instance::Column::SeriesId.in_subquery(of_study))
+            .exec(&tx)
+            .await?;
+        study::Entity::update_many()
+            .col_expr(study::Column::Note, Expr::value(REMOVED_NOTE))
+            .filter(study::Column::Id.eq(study_id))
+            .exec(&tx)
+            .await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+}

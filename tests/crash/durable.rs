@@ -1,0 +1,116 @@
+//! Backup and restore while studies arrive; retention.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use crate::common::{BINARY, TestServer, databases, dicom_files, modified, sample, study_uid};
+use firstread::store::Store;
+
+fn firstread(arguments: &[&str], url: &str) -> Output {
+    Command::new(BINARY)
+        .args(arguments)
+        .env("FIRSTREAD_DATABASE__URL", url)
+        .output()
+        .unwrap()
+}
+
+#[track_caller]
+fn succeed(arguments: &[&str], url: &str) -> String {
+    let out = firstread(arguments, url);
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(out.status.success(), "{arguments:?}: {said}");
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_made_under_load_restores_to_a_consistent_system() {
+    for database in databases() {
+        let url = database.fresh_url();
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        let (data, copy, restored) = (at("data"), at("copy"), at("restored"));
+        std::fs::create_dir(&data).unwrap();
+        let server = TestServer::start_in(&data, &url);
+        let first = dicom_files(&sample("one"));
+        assert!(server.send(&first).0);
+        server.wait_until_ranked(&study_uid(&first[0])).await;
+
+        let second = dicom_files(&sample("two"));
+        let mut sender = server.storescu(&second).spawn().unwrap();
+        let arguments = ["backup", text(&copy), "--data", text(&data)];
+        let said = succeed(&arguments, &url);
+        assert!(sender.wait().unwrap().success());
+        eprint!("{said}");
+        // Again into the same folder: images are there already.
+        let said = succeed(&arguments, &url);
+        assert!(!said.contains("which 0 files"), "{said}");
+        drop(server);
+
+        let fresh = database.fresh_url();
+        let back = ["restore", text(&copy), "--data", text(&restored)];
+        let said = succeed(&back, &fresh);
+        assert!(said.contains("are there"), "{said}");
+        let refused = firstread(&back, &fresh);
+        assert_eq!(refused.status.code(), Some(3), "it is not empty any more");
+
+        let store_url = (!fresh.is_empty()).then_some(fresh.as_str());
+        let store = Store::open(store_url, &restored).await.unwrap();
+        let uids = |files: &[std::path::PathBuf]| {
+            let uid = |f| crate::common::tag(f, "0008,0018");
+            files.iter().map(|f| uid(f)).collect::<HashSet<_>>()
+        };
+        let known = store
+            .known_objects(uids(&first).into_iter().collect())
+            .await
+            .unwrap();
+        assert_eq!(known.len(), first.len(), "acknowledged before the backup");
+        drop(store);
+        // Work that was under way goes on, and new studies get numbers of their own.
+        let server = TestServer::start_in(&restored, &fresh);
+        let third = modified(
+            &dicom_files(&sample("three")),
+            &at("third"),
+            &["(0010,0020)=AFTER"],
+        );
+        assert!(server.send(&third).0);
+        for item in server.worklist().await {
+            let item = server
+                .wait_until_ranked(item["study_uid"].as_str().unwrap())
+                .await;
+            assert_ne!(item["state"], "failed", "{item}");
+        }
+        server.wait_until_idle().await;
+        assert!(server.item(&study_uid(&third[0])).await.is_some());
+    }
+}
+
+#[test]
+fn what_is_no_whole_backup_is_not_restored() {
+    let place = tempfile::tempdir().unwrap();
+    let at = |name: &str| place.path().join(name);
+    let (data, copy) = (at("data"), at("copy"));
+    std::fs::create_dir(&data).unwrap();
+    std::fs::create_dir(&copy).unwrap();
+    let fails = |arguments: &[&str], words: &str| {
+        let out = firstread(arguments, "");
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(!out.status.success() && said.contains(words), "{said}");
+    };
+    let fresh = at("fresh");
+    let restore = ["restore", text(&copy), "--data", text(&fresh)];
+    fails(&restore, "no finished backup");
+    fails(
+        &["backup", text(&data.join("in")), "--data", text(&data)],
+        "lies in the data folder",
+    );
+    std::fs::write(copy.join("letter.txt"), "mine").unwrap();
+    fails(
+        &["backup", text(&copy), "--data", text(&data)],
+        "neither empty",
+    );
+}
