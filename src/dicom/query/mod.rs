@@ -10,9 +10,9 @@ use std::time::Duration;
 use dicom_core::{DataElement, PrimitiveValue, Tag, VR};
 use dicom_dictionary_std::{tags, uids};
 use dicom_object::InMemDicomObject;
-use dicom_transfer_syntax_registry::entries;
 
-use super::send::associate::{Link, Message, command};
+use super::send::associate::{Link, Message};
+use super::send::message::{MESSAGE_ID, RESPONSE, in_syntax, priority, request};
 use super::send::{DestinationSettings, SendError};
 use answer::Answer;
 
@@ -20,9 +20,6 @@ use answer::Answer;
 const ANSWERS_MAX: usize = 500;
 const FIND_REQUEST: u16 = 0x0020;
 const MOVE_REQUEST: u16 = 0x0021;
-const RESPONSE: u16 = 0x8000;
-/// Medium (PS3.7 E.1, (0000,0700)).
-const PRIORITY: u16 = 0;
 /// More is to come (PS3.4 C.4.1.1.4).
 const PENDING: [u16; 2] = [0xFF00, 0xFF01];
 /// The PACS does not know where to send to (PS3.4 C.4.2.1.5).
@@ -170,17 +167,9 @@ pub async fn retrieve(
     let class = uids::STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_MOVE;
     let mut link = Link::open(to, calling_ae, class).await?;
     let (id, bytes) = question(&link, "retrieval", "STUDY", &wanted)?;
-    let request = command(
-        &[
-            (0x0002, class.as_bytes()),
-            (0x0100, &MOVE_REQUEST.to_le_bytes()),
-            (0x0110, &1_u16.to_le_bytes()),
-            (0x0600, destination.as_bytes()),
-            (0x0700, &PRIORITY.to_le_bytes()),
-        ],
-        true,
-    );
-    link.send(id, request, Some(&bytes)).await?;
+    let more = [(0x0600, destination.as_bytes()), priority()];
+    let asked = request(MOVE_REQUEST, class, &more, true);
+    link.send(id, asked, Some(&bytes)).await?;
     let moving = async {
         loop {
             let answer = link.receive_within(limit).await?;
@@ -224,16 +213,8 @@ async fn find(
     let (id, bytes) = question(&link, "queries", level, wanted)?;
     let syntax = link.context().map(|c| c.transfer_syntax.clone());
     let syntax = syntax.unwrap_or_default();
-    let request = command(
-        &[
-            (0x0002, class.as_bytes()),
-            (0x0100, &FIND_REQUEST.to_le_bytes()),
-            (0x0110, &1_u16.to_le_bytes()),
-            (0x0700, &PRIORITY.to_le_bytes()),
-        ],
-        true,
-    );
-    link.send(id, request, Some(&bytes)).await?;
+    let asked = request(FIND_REQUEST, class, &[priority()], true);
+    link.send(id, asked, Some(&bytes)).await?;
     let asking = async {
         let mut answers = Vec::new();
         loop {
@@ -282,22 +263,14 @@ fn question(
     let all = wanted.iter().map(|(tag, vr, value)| text(*tag, *vr, value));
     elements.extend(all);
     let set = InMemDicomObject::from_element_iter(elements);
-    let syntax =
-        if context.transfer_syntax.trim_end_matches('\0') == uids::IMPLICIT_VR_LITTLE_ENDIAN {
-            entries::IMPLICIT_VR_LITTLE_ENDIAN.erased()
-        } else {
-            entries::EXPLICIT_VR_LITTLE_ENDIAN.erased()
-        };
-    let mut bytes = Vec::new();
-    set.write_dataset_with_ts(&mut bytes, &syntax)
-        .map_err(|e| SendError::Unreadable(e.to_string()))?;
+    let bytes = in_syntax(&set, &context.transfer_syntax)?;
     Ok((context.id, bytes))
 }
 
 /// The status of an answer to our one request.
 fn status_of(answer: &Message, request: u16) -> Result<u16, SendError> {
     match answer.status {
-        Some(status) if answer.field == request | RESPONSE && answer.id == 1 => Ok(status),
+        Some(status) if answer.field == request | RESPONSE && answer.id == MESSAGE_ID => Ok(status),
         _ => Err(SendError::BrokenOff(
             "the peer answered something that was not asked".into(),
         )),

@@ -7,15 +7,14 @@ use std::time::Duration;
 
 use dicom_dictionary_std::{tags, uids};
 use dicom_object::InMemDicomObject;
-use dicom_transfer_syntax_registry::entries;
 
 use super::associate::{Link, Message, command};
+use super::message::{MESSAGE_ID, RESPONSE, in_syntax};
 use super::{DestinationSettings, SendError};
 use crate::dicom::receive::ALL_COMMITTED;
 use crate::dicom::receive::command::EVENT_REPORT;
 
 const ACTION_REQUEST: u16 = 0x0130;
-const RESPONSE: u16 = 0x8000;
 /// The well-known instance of the service (PS3.4 J.3.5).
 const WELL_KNOWN_INSTANCE: &str = "1.2.840.10008.1.20.1.1";
 /// "Request storage commitment" (PS3.4 J.3.2).
@@ -56,11 +55,12 @@ pub async fn commit(
     };
     let (id, syntax) = (context.id, context.transfer_syntax.clone());
     let bytes = request(transaction_uid, sop_class_uid, sop_instance_uid, &syntax)?;
+    // N-ACTION names the class that is requested, not affected (PS3.7 10.3.5).
     let action = command(
         &[
             (0x0003, class.as_bytes()),
             (0x0100, &ACTION_REQUEST.to_le_bytes()),
-            (0x0110, &1_u16.to_le_bytes()),
+            (0x0110, &MESSAGE_ID.to_le_bytes()),
             (0x1001, WELL_KNOWN_INSTANCE.as_bytes()),
             (0x1008, &ACTION_TYPE.to_le_bytes()),
         ],
@@ -132,13 +132,5 @@ fn request(
         text(tags::TRANSACTION_UID, transaction_uid),
         DataElement::new(tags::REFERENCED_SOP_SEQUENCE, VR::SQ, sequence),
     ]);
-    let syntax = if syntax.trim_end_matches('\0') == uids::IMPLICIT_VR_LITTLE_ENDIAN {
-        entries::IMPLICIT_VR_LITTLE_ENDIAN.erased()
-    } else {
-        entries::EXPLICIT_VR_LITTLE_ENDIAN.erased()
-    };
-    let mut bytes = Vec::new();
-    set.write_dataset_with_ts(&mut bytes, &syntax)
-        .map_err(|e| SendError::Unreadable(e.to_string()))?;
-    Ok(bytes)
+    in_syntax(&set, syntax)
 }

@@ -5,6 +5,7 @@
 
 pub(in crate::dicom) mod associate;
 mod commit;
+pub(in crate::dicom) mod message;
 mod settings;
 mod store;
 

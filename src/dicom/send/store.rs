@@ -4,9 +4,9 @@ use std::path::Path;
 
 use dicom_dictionary_std::uids;
 use dicom_object::{InMemDicomObject, OpenFileOptions};
-use dicom_transfer_syntax_registry::entries;
 
-use super::associate::{Link, Message, command};
+use super::associate::{Link, Message};
+use super::message::{RESPONSE, in_syntax, priority, request};
 use super::{DestinationSettings, SendError};
 use crate::dicom::objects::Kind;
 
@@ -14,9 +14,6 @@ use crate::dicom::objects::Kind;
 const OBJECT_BYTES_MAX: u64 = 1 << 30;
 const STORE_REQUEST: u16 = 0x0001;
 const ECHO_REQUEST: u16 = 0x0030;
-const RESPONSE: u16 = 0x8000;
-/// Medium (PS3.7 E.1, (0000,0700)).
-const PRIORITY: u16 = 0;
 /// "A SOP instance of this UID is already there" (PS3.7 C.4.2.1.5).
 const DUPLICATE: u16 = 0x0111;
 
@@ -50,18 +47,10 @@ pub async fn store(
         return Err(SendError::NotTaken(kind.as_str()));
     };
     let (id, syntax) = (context.id, context.transfer_syntax.clone());
-    let bytes = data_set(&object, &syntax)?;
-    let request = command(
-        &[
-            (0x0002, class.as_bytes()),
-            (0x0100, &STORE_REQUEST.to_le_bytes()),
-            (0x0110, &1_u16.to_le_bytes()),
-            (0x0700, &PRIORITY.to_le_bytes()),
-            (0x1000, sop_instance_uid.as_bytes()),
-        ],
-        true,
-    );
-    link.send(id, request, Some(&bytes)).await?;
+    let bytes = in_syntax(&object, &syntax)?;
+    let about = [priority(), (0x1000, sop_instance_uid.as_bytes())];
+    let asked = request(STORE_REQUEST, class, &about, true);
+    link.send(id, asked, Some(&bytes)).await?;
     let answer = link.receive().await?;
     let outcome = judge(&answer, sop_instance_uid);
     link.close().await;
@@ -78,15 +67,8 @@ pub async fn echo(to: &DestinationSettings, calling_ae: &str) -> Result<(), Send
         link.close().await;
         return Err(SendError::NotTaken("verification"));
     };
-    let request = command(
-        &[
-            (0x0002, uids::VERIFICATION.as_bytes()),
-            (0x0100, &ECHO_REQUEST.to_le_bytes()),
-            (0x0110, &1_u16.to_le_bytes()),
-        ],
-        false,
-    );
-    link.send(id, request, None).await?;
+    let asked = request(ECHO_REQUEST, uids::VERIFICATION, &[], false);
+    link.send(id, asked, None).await?;
     let answer = link.receive().await?;
     link.close().await;
     match answer.status {
@@ -139,21 +121,6 @@ async fn read(file: &Path) -> Result<InMemDicomObject, SendError> {
     let opened = tokio::task::spawn_blocking(move || OpenFileOptions::new().open_file(path));
     let object = opened.await.map_err(|e| unreadable(&e))?;
     Ok(object.map_err(|e| unreadable(&e))?.into_inner())
-}
-
-/// The data set in the syntax that was agreed on.
-fn data_set(object: &InMemDicomObject, syntax: &str) -> Result<Vec<u8>, SendError> {
-    let unreadable = |e: &dyn std::fmt::Display| SendError::Unreadable(e.to_string());
-    let syntax = match syntax.trim_end_matches('\0') {
-        uids::EXPLICIT_VR_LITTLE_ENDIAN => entries::EXPLICIT_VR_LITTLE_ENDIAN.erased(),
-        uids::IMPLICIT_VR_LITTLE_ENDIAN => entries::IMPLICIT_VR_LITTLE_ENDIAN.erased(),
-        _ => return Err(unreadable(&"the peer chose a syntax that was not offered")),
-    };
-    let mut bytes = Vec::new();
-    object
-        .write_dataset_with_ts(&mut bytes, &syntax)
-        .map_err(|e| unreadable(&e))?;
-    Ok(bytes)
 }
 
 #[cfg(test)]
