@@ -15,7 +15,7 @@ use super::pipeline::merge_findings;
 use super::stage_two::{LESIONS, SEGMENTATION};
 use super::volumetry_findings::groups_known;
 use super::{Engine, Measurement, Screened, SeriesOutcome, screen_volume};
-use crate::norms::{Norms, Sex};
+use crate::norms::{Norms, Sex, fixed};
 use crate::store::measurements::KeptCalibration;
 use crate::store::results::ScreeningResult;
 use crate::triage::{Evidence, Screening, TriageSettings, Volumetry, rank};
@@ -269,9 +269,8 @@ fn on_grid(screened: &Screened, engine: &Engine, volume: &Volume) -> Vec<u8> {
 
 fn volumes_csv(volumes: &[VolumeDetail]) -> String {
     let mut csv = "structure,label,volume_mm3,percent_icv,z,percentile\n".to_owned();
-    let number = |value: Option<f64>, digits: usize| {
-        value.map(|v| format!("{v:.digits$}")).unwrap_or_default()
-    };
+    let number =
+        |value: Option<f64>, digits: usize| value.map(|v| fixed(v, digits)).unwrap_or_default();
     for v in volumes {
         let _ = writeln!(
             csv,

@@ -22,6 +22,7 @@ pub(crate) use card::hex;
 pub use card::{ModelCard, NormOffsets};
 pub use engine::{Engine, EngineSettings, Runtime, norms_of};
 pub use findings::{Measured, measure};
+pub use lesions::LESION_CODE;
 pub use measurement::{
     Asymmetry, Index, Lesion, LesionRegion, Lesions, Measurement, Quality, Region, Remark,
 };

@@ -162,19 +162,23 @@ const RECEIVED: &str = "\nSuccess (0x0000) is answered once the object is durabl
     that `src/dicom/charset.rs` knows; text of an unknown one is kept as far as it can be read. \
     Objects of our own that come back are recognised by their UID root and not analysed.\n";
 
-const SENT: &str = "\nThe objects go into the study that was measured, as series 9901 to 9904, with patient and \
-    study as in the source, text in UTF-8 (ISO_IR 192). UIDs follow from the result: the same result carries the same \
-    SOP Instance UIDs. The measurement report is TID 1500 with TID 1411 for structures that have a segment, TID 1501 for \
-    others, TID 4019 for the algorithm; structures are coded by CID 7140.\n\n\
-    | Status of C-STORE | What follows |\n|---|---|\n\
-    | 0x0000, 0xB000, 0xB006, 0xB007, 0x0111 | delivered |\n\
-    | 0xA7xx, 0x0110, 0x0124, no answer, no association | tried again, waiting longer each time |\n\
-    | any other, SOP class not accepted | given up and shown; an administrator can resend |\n\n\
-    Storage commitment is asked for where the destination says so and offers it. The report (N-EVENT-REPORT) is \
-    taken on the same association, and on one that the PACS opens to our listener, where it proposes the SCP role \
-    for Storage Commitment Push Model `1.2.840.10008.1.20.1` and gets it; it must be admitted there as a caller, \
-    and is matched by its Transaction UID (0x0112: no such transaction). A report of failure sends the object \
-    again, at most three times.\n";
+const SENT: &str = "\nThe objects go into the study that was measured, as series 9901 to 9905, with patient and \
+    study as in the source, text in UTF-8 (ISO_IR 192). UIDs follow from the result: the same result carries the \
+    same SOP Instance UIDs. An earlier study that comes later makes another result, with the change in it, as \
+    objects of its own beside the earlier ones. `seg` is up to two objects: structures on the series that \
+    volumes were measured on, and lesions (series 9905) on the one that they were seen on. The measurement \
+    report is TID 1500 with TID 1411 for structures that have a segment, TID 1501 for others, TID 4019 for the \
+    algorithm; what changed since an earlier study is a Comment (121106, DCM) in the structure's group, as no \
+    template of TID 1500 has change against a test-retest limit; structures are coded by CID 7140.\n\n| Status \
+    of C-STORE | What follows |\n|---|---|\n| 0x0000, 0xB000, 0xB006, 0xB007, 0x0111 | delivered |\n| 0xA7xx, \
+    0x0110, 0x0124, no answer, no association | tried again, waiting longer each time |\n| any other, SOP class \
+    not accepted | given up and shown; an administrator can resend |\n\nStorage commitment is asked for where \
+    the destination says so and offers it. The report (N-EVENT-REPORT) is taken on the same association, and on \
+    one that the PACS opens to our listener, where it proposes the SCP role for Storage Commitment Push Model \
+    `1.2.840.10008.1.20.1` and gets it; it must be admitted there as a caller, and is matched by its Transaction \
+    UID (0x0112: no such transaction). A report of failure sends the object again, at most three times. What was \
+    asked and answered stands on the Deliveries page, the study's page and in the API \
+    (`deliveries[].commitment`: `requested`, `committed`, `failed`, `not_offered`).\n";
 
 #[cfg(test)]
 mod tests {

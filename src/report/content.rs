@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
+use super::change::{Changes, changes};
 use super::curves::{Curve, curves};
 use super::facts::{Facts, Measured, Stage};
 use super::names::{COHORTS_DIFFER, ROWS, Row};
@@ -98,6 +99,8 @@ pub struct Content {
     pub curves: Vec<Curve>,
     /// What the curves show, or why there are none.
     pub curves_note: String,
+    /// Against the patient's earlier study; nothing of a study that was screened only.
+    pub changes: Option<Changes>,
     /// Lesions, or why nothing is said of them.
     pub lesions: Vec<String>,
     /// Ratios of volumes and of widths.
@@ -115,7 +118,8 @@ pub struct Content {
 /// Says the facts.
 pub(super) fn content(facts: &Facts, reporter: &Reporter, language: Language) -> Content {
     let measured = facts.measured.as_ref();
-    let curves = measured.map_or_else(Vec::new, |m| curves(m, reporter, language));
+    let curves = measured.map_or_else(Vec::new, |m| curves(facts, m, reporter, language));
+    let volumetry = measured.filter(|m| m.stage == Stage::Volumetry);
     Content {
         language,
         title: language
@@ -139,7 +143,9 @@ pub(super) fn content(facts: &Facts, reporter: &Reporter, language: Language) ->
         columns: columns(language),
         rows: measured.map_or_else(Vec::new, |m| table(m, language)),
         table_notes: lines::table_notes(facts, language),
-        curves_note: lines::curves_note(measured, curves.is_empty(), language),
+        curves_note: lines::curves_note(measured, &curves, language),
+        changes: volumetry
+            .map(|_| changes(facts.follow_up.as_ref(), facts.not_compared, language)),
         curves,
         lesions: lines::lesions(facts, language),
         ratios: measured.map_or_else(Vec::new, |m| lines::ratios(m, language)),
@@ -406,10 +412,7 @@ fn table_row(
     /// From here on a percentile is beyond the 1st or 99th.
     const FAR_Z: f64 = 2.326;
     let volume = measured.volume(row.structure)?;
-    let ml = |mm3: f64| {
-        let ml = mm3 / 1000.0;
-        language.number(ml, if ml < 10.0 { 2 } else { 1 })
-    };
+    let ml = |mm3: f64| language.millilitres(mm3);
     let side = |name: &str| {
         measured
             .volume(name)
@@ -438,8 +441,9 @@ fn table_row(
     })
 }
 
-/// The ends of the scale say that they are ends.
-fn percentile(percentile: f64, language: Language) -> String {
+/// A percentile in words; the ends of the scale say that they are ends.
+#[must_use]
+pub fn percentile(percentile: f64, language: Language) -> String {
     if percentile < 0.1 {
         format!("< {}", language.number(0.1, 1))
     } else if percentile > 99.9 {

@@ -3,8 +3,9 @@
 use super::names::{self, CURVES};
 use super::{Language, Reporter};
 use crate::analysis::volumes;
+use crate::followup::{FollowUp, days_between};
 use crate::norms::{Correction, Sex};
-use crate::report::facts::{Measured, Stage};
+use crate::report::facts::{Facts, Measured, Stage};
 
 /// Ages that a curve spans, years: those of the norm table.
 pub const AGES: [f64; 2] = [20.0, 90.0];
@@ -28,6 +29,8 @@ pub struct Curve {
     pub lines: [Vec<[f64; 2]>; 5],
     /// This patient.
     pub patient: [f64; 2],
+    /// The same at earlier scans, oldest first; ends before `patient`.
+    pub earlier: Vec<[f64; 2]>,
     /// Volumes with a tick: place from the top, label in ml.
     pub volume_ticks: Vec<(f64, String)>,
     /// Ages with a tick: place from the left, label in years.
@@ -38,7 +41,12 @@ pub struct Curve {
 
 /// The curves of what was measured; none where nothing was compared with the norms at hand.
 #[must_use]
-pub fn curves(measured: &Measured, reporter: &Reporter, language: Language) -> Vec<Curve> {
+pub fn curves(
+    facts: &Facts,
+    measured: &Measured,
+    reporter: &Reporter,
+    language: Language,
+) -> Vec<Curve> {
     let (Some(age), Some(sex), Some(tiv)) = (
         measured.age_years,
         measured.sex.as_deref().and_then(Sex::parse),
@@ -47,9 +55,13 @@ pub fn curves(measured: &Measured, reporter: &Reporter, language: Language) -> V
         return Vec::new();
     };
     let person = Person { age, sex, tiv };
+    let earlier = Earlier {
+        follow_up: facts.follow_up.as_ref(),
+        today: facts.study.date.as_deref().unwrap_or_default(),
+    };
     let drawn = CURVES
         .iter()
-        .filter_map(|structure| curve(structure, measured, reporter, language, person));
+        .filter_map(|structure| curve(structure, measured, reporter, language, (person, earlier)));
     drawn.collect()
 }
 
@@ -60,12 +72,38 @@ struct Person {
     tiv: f64,
 }
 
+/// Scans before this one.
+#[derive(Clone, Copy)]
+struct Earlier<'a> {
+    follow_up: Option<&'a FollowUp>,
+    /// Date of the present one, `YYYYMMDD`.
+    today: &'a str,
+}
+
+impl Earlier<'_> {
+    /// Age and ml of a structure at earlier scans, oldest first, those on the curve. Ages are reckoned
+    /// back from the present one: birthdays would move them against each other.
+    fn points(self, structure: &str, age_now: f64) -> Vec<(f64, f64)> {
+        const DAYS_PER_YEAR: f64 = 365.25;
+        let scans = self.follow_up.iter().flat_map(|f| &f.earlier);
+        let points = scans.filter_map(|scan| {
+            let days = days_between(&scan.date, self.today)?;
+            let age = age_now - days as f64 / DAYS_PER_YEAR;
+            let (_, mm3) = scan.volumes.iter().find(|(name, _)| name == structure)?;
+            Some((age, mm3 / 1000.0))
+        });
+        points
+            .filter(|(age, ml)| (AGES[0]..=AGES[1]).contains(age) && ml.is_finite())
+            .collect()
+    }
+}
+
 fn curve(
     structure: &str,
     measured: &Measured,
     reporter: &Reporter,
     language: Language,
-    person: Person,
+    (person, earlier): (Person, Earlier<'_>),
 ) -> Option<Curve> {
     let volume = measured.volume(structure).filter(|v| v.z.is_some())?;
     let (correction, tiv) = correction(structure, measured, reporter, person)?;
@@ -83,7 +121,9 @@ fn curve(
         *line = ages.iter().map(|age| at(*age, z)).collect::<Option<_>>()?;
     }
     let here = volume.volume_mm3 / 1000.0;
-    let all = || lines.iter().flatten().copied().chain([here]);
+    let before = earlier.points(structure, person.age);
+    let drawn = lines.iter().flatten().copied().chain([here]);
+    let all = || drawn.clone().chain(before.iter().map(|(_, ml)| *ml));
     let (low, high) = (all().fold(f64::MAX, f64::min), all().fold(0.0, f64::max));
     let axis = Axis::around(low, high);
     let across = |age: f64| ((age - AGES[0]) / (AGES[1] - AGES[0])).clamp(0.0, 1.0);
@@ -97,11 +137,22 @@ fn curve(
     let word = language.say("percentile", "Perzentile");
     let percentile = language.number(volume.percentile.unwrap_or_default(), 0);
     let ml = language.number(here, 1);
-    let description = format!("{title}: {ml} ml, {word} {percentile}");
+    let mut description = format!("{title}: {ml} ml, {word} {percentile}");
+    for (age, ml) in &before {
+        let (age, ml) = (language.number(*age, 1), language.number(*ml, 1));
+        description += &language.say(
+            format!("; {ml} ml at {age} years"),
+            format!("; {ml} ml mit {age} Jahren"),
+        );
+    }
     Some(Curve {
         title,
         lines: std::array::from_fn(|i| placed(&lines[i])),
         patient: [across(person.age), axis.down(here)],
+        earlier: before
+            .iter()
+            .map(|(age, ml)| [across(*age), axis.down(*ml)])
+            .collect(),
         volume_ticks: axis.ticks(language),
         age_ticks: AGE_TICKS
             .iter()

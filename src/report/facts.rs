@@ -2,6 +2,7 @@
 
 use crate::analysis::{Asymmetry, Index, Lesions, Remark};
 use crate::clock::UnixMillis;
+use crate::followup::{FollowUp, NotCompared};
 use crate::norms::ScannerCalibration;
 use crate::triage::{Band, Reason};
 use crate::worklist::VolumeDetail;
@@ -21,8 +22,14 @@ pub struct Facts {
     pub lesions: Option<Lesions>,
     /// Number and description of the series that they were seen on.
     pub lesion_series: Option<String>,
+    /// (0020,000E) of it.
+    pub lesion_series_uid: Option<String>,
     /// Why there are none, where a study was measured.
     pub no_lesions: Option<String>,
+    /// Against the patient's earlier study, where there is one.
+    pub follow_up: Option<FollowUp>,
+    /// Why there is no comparison although there are earlier studies.
+    pub not_compared: Option<NotCompared>,
     /// pending, done or `not_done`.
     pub volumetry: String,
     /// Why volumetry was not done.

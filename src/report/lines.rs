@@ -1,6 +1,7 @@
 //! The sentences of a report. Pure.
 
 use super::content::Field;
+use super::curves::Curve;
 use super::facts::{Facts, Measured, Stage};
 use super::{Language, names};
 use crate::triage::Band;
@@ -14,7 +15,7 @@ const REMARKS_MAX: usize = 2;
 const SIDES_PERCENT_SHOWN: f64 = 10.0;
 const SIDES_MAX: usize = 5;
 
-fn capital(text: &str) -> String {
+pub(super) fn capital(text: &str) -> String {
     let mut letters = text.chars();
     let first = letters.next().map(|c| c.to_uppercase().to_string());
     first.unwrap_or_default() + letters.as_str()
@@ -133,8 +134,12 @@ fn no_norms(measured: &Measured) -> Option<String> {
         .map(str::to_owned)
 }
 
-pub(super) fn curves_note(measured: Option<&Measured>, none: bool, language: Language) -> String {
-    let text = match (measured, none) {
+pub(super) fn curves_note(
+    measured: Option<&Measured>,
+    curves: &[Curve],
+    language: Language,
+) -> String {
+    let text = match (measured, curves.is_empty()) {
         (_, false) => language.say(
             "Volume in ml over age in years, for a head of this size. Line: median; dark band: 5th to \
              95th, light band: 1st to 99th percentile of healthy people. Dot: this patient.",
@@ -152,7 +157,14 @@ pub(super) fn curves_note(measured: Option<&Measured>, none: bool, language: Lan
             "Keine Kurven: es gibt keinen Vergleich mit Gesunden.",
         ),
     };
-    text.to_owned()
+    let mut text = text.to_owned();
+    if curves.iter().any(|curve| !curve.earlier.is_empty()) {
+        text += language.say(
+            " Rings: this patient at earlier scans, as they were measured then.",
+            " Ringe: diese Person bei früheren Aufnahmen, wie damals gemessen.",
+        );
+    }
+    text
 }
 
 pub(super) fn lesions(facts: &Facts, language: Language) -> Vec<String> {
@@ -210,13 +222,19 @@ pub(super) fn lesions(facts: &Facts, language: Language) -> Vec<String> {
             format!("Die größte: {extent}, {side}, {place}."),
         ));
     }
-    for region in &found.regions {
-        lines.push(format!(
-            "{}: {}, {}",
-            capital(&language.sentence(region.region.name())),
-            counted(region.count),
-            ml(region.volume_mm3)
-        ));
+    let regions: Vec<String> = found
+        .regions
+        .iter()
+        .map(|region| {
+            let name = language.sentence(region.region.name());
+            match region.count {
+                0 => language.say(format!("{name}: none"), format!("{name}: keine")),
+                count => format!("{name}: {}, {}", counted(count), ml(region.volume_mm3)),
+            }
+        })
+        .collect();
+    if !regions.is_empty() {
+        lines.push(format!("{}.", capital(&regions.join("; "))));
     }
     lines
 }
@@ -227,20 +245,19 @@ pub(super) fn ratios(measured: &Measured, language: Language) -> Vec<Field> {
         match code {
         "brain_parenchymal_fraction" => Some(language.say(
             "Brain tissue, part of intracranial volume (brain parenchymal fraction)",
-            "Hirngewebe, Anteil am intrakraniellen Volumen (Hirnparenchymfraktion)",
+            "Hirngewebe, Anteil am Schädelinneren (Hirnparenchymfraktion)",
         )),
         "ventricles_to_intracranial" => Some(language.say(
             "Ventricles, part of intracranial volume",
-            "Ventrikel, Anteil am intrakraniellen Volumen",
+            "Ventrikel, Anteil am Schädelinneren",
         )),
         "ventricles_to_brain" => Some(language.say(
             "Ventricles over brain tissue",
             "Ventrikel im Verhältnis zum Hirngewebe",
         )),
         "evans_like_index" => Some(language.say(
-            "Width of frontal horns over inner skull, in the picture's own axial plane (Evans-like index)",
-            "Breite der Vorderhörner zur inneren Schädelweite, in der axialen Ebene des Bildes \
-             (Evans-ähnlicher Index)",
+            "Frontal horns over inner skull, widths in the picture's axial plane (Evans-like index)",
+            "Vorderhörner zu Schädelinnerem, Breiten in der axialen Bildebene (Evans-ähnlicher Index)",
         )),
         _ => None,
     }

@@ -4,6 +4,7 @@
 //! [`facts::Facts`] are what was measured, in numbers and codes; [`content::Content`] is how that is
 //! said, in one language. Page and PDF show nothing but the content, so they cannot disagree.
 
+pub mod change;
 pub mod content;
 pub mod curves;
 pub mod facts;

@@ -1,6 +1,7 @@
 //! The report as a PDF of two A4 pages: what was measured and seen, then how it compares and how it
 //! came about.
 
+mod changes;
 mod paper;
 mod pictures;
 mod second;
@@ -83,6 +84,13 @@ fn png_size(png: &[u8]) -> Option<[u32; 2]> {
     };
     (png.get(12..16)? == b"IHDR").then_some(())?;
     Some([number(16)?, number(20)?])
+}
+
+/// Whether the second page has room for everything; what it has none for is left to the report's page,
+/// and said.
+#[cfg(test)]
+pub(super) fn fits(content: &Content, fonts: &Fonts) -> bool {
+    second::share(content, fonts).1
 }
 
 /// Sets the report. The same content and pictures give the same bytes.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use self::sentences::SENTENCES;
 use super::names;
+use crate::norms::fixed;
 
 /// Language of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -50,18 +51,26 @@ impl Language {
     /// A number with so many decimals, and the language's decimal separator.
     #[must_use]
     pub fn number(self, value: f64, decimals: usize) -> String {
-        let text = format!("{value:.decimals$}").replace('-', "\u{2212}");
+        let text = fixed(value, decimals).replace('-', "\u{2212}");
         match self {
             Self::En => text,
             Self::De => text.replace('.', ","),
         }
     }
 
-    /// A z with its sign; a true minus, so that it is as wide as a plus.
+    /// A volume in ml, without its unit: small ones need the second decimal.
+    #[must_use]
+    pub fn millilitres(self, mm3: f64) -> String {
+        let ml = mm3 / 1000.0;
+        self.number(ml, if ml < 10.0 { 2 } else { 1 })
+    }
+
+    /// A z with its sign; a true minus, so that it is as wide as a plus. What rounds to nothing has
+    /// no sign.
     #[must_use]
     pub fn signed(self, value: f64) -> String {
         let text = self.number(value, 1);
-        if text.starts_with('\u{2212}') {
+        if text.starts_with('\u{2212}') || value.abs() < 0.05 {
             text
         } else {
             format!("+{text}")
@@ -301,7 +310,11 @@ mod tests {
         );
         assert_eq!(
             (en.signed(0.04), de.signed(-2.0)),
-            ("+0.0".into(), "\u{2212}2,0".into())
+            ("0.0".into(), "\u{2212}2,0".into())
+        );
+        assert_eq!(
+            (en.signed(-0.04), en.number(-0.0004, 3)),
+            ("0.0".into(), "0.000".into())
         );
         assert_eq!(
             (en.date("20180501"), de.date("20180501")),

@@ -5,16 +5,18 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
+use crate::analysis::LESION_CODE;
 use crate::dicom::objects::{
-    CannotMake, KeyImage, Kind, Labels, Maker, Measure, Object, Said, Segments, Source, key_images,
-    measurement_report, pdf, segmentation,
+    CannotMake, KeyImage, Kind, Labels, Maker, Measure, Object, Of, Said, Segments, Source,
+    key_images, measurement_report, pdf, segmentation,
 };
 use crate::intake::OWN_UID_ROOT;
 use crate::norms::structures::STRUCTURES;
+use crate::report::change::in_a_sentence;
 use crate::report::facts::{Measured, Stage};
 use crate::report::key_images::{KeyPicture, key_pictures};
 use crate::report::pdf::{Fonts, Planes, read_pictures, render};
-use crate::report::{Facts, NORM_TABLE_NAME, Reporter};
+use crate::report::{Facts, Language, NORM_TABLE_NAME, Reporter};
 use crate::volume::VOXELS_MAX;
 use crate::volume::nifti;
 
@@ -30,6 +32,8 @@ pub struct Inputs {
     pub pictures: Option<PathBuf>,
     /// Its label map, NIfTI on its own grid; none where only coarse volumes were measured.
     pub labels: Option<PathBuf>,
+    /// Files of the series that lesions were seen on, and the map of lesions on its grid.
+    pub lesions: Option<(Vec<PathBuf>, PathBuf)>,
     /// Our AE title.
     pub device: String,
     /// What tells this result from others.
@@ -63,7 +67,7 @@ pub fn assemble(inputs: &Inputs) -> Result<Made, String> {
     let mut segments = Segments::new();
     let mut segmented = None;
     if let Some(path) = inputs.labels.as_ref().filter(|_| wants(inputs, Kind::Seg)) {
-        match segment(&source, &maker, path) {
+        match segment(&source, &maker, Of::Structures, path) {
             Ok((object, numbers)) => {
                 segments = numbers;
                 segmented = Some(object.clone());
@@ -72,8 +76,13 @@ pub fn assemble(inputs: &Inputs) -> Result<Made, String> {
             Err(e) => made.notes.push(format!("segmentation: {e}")),
         }
     }
+    if let Some((files, path)) = inputs.lesions.as_ref().filter(|_| wants(inputs, Kind::Seg)) {
+        let seen_on = Source::read(files);
+        let made_of = seen_on.and_then(|flair| segment(&flair, &maker, Of::Lesions, path));
+        made.take("lesions", made_of.map(|(object, _)| vec![object]));
+    }
     if wants(inputs, Kind::Sr) {
-        let all = measures(measured, &segments);
+        let all = measures(&inputs.facts, measured, &segments);
         let said = Said {
             norms: &measured.norms,
             doubts: &doubts(measured),
@@ -143,6 +152,7 @@ fn maker(inputs: &Inputs, measured: &Measured) -> Maker {
 fn segment(
     source: &Source,
     maker: &Maker,
+    of: Of,
     path: &PathBuf,
 ) -> Result<(Object, Segments), CannotMake> {
     let says = |e: &dyn std::fmt::Display| CannotMake(format!("could not read the labels: {e}"));
@@ -153,20 +163,21 @@ fn segment(
         clippy::cast_sign_loss,
         reason = "codes of structures are small whole numbers"
     )]
-    let codes: Vec<u8> = volume
-        .data
-        .iter()
-        .map(|v| v.round().clamp(0.0, 255.0) as u8)
-        .collect();
+    let code = |v: &f32| match of {
+        Of::Structures => v.round().clamp(0.0, 255.0) as u8,
+        // The map says where lesions are, not what they are.
+        Of::Lesions => LESION_CODE * u8::from(v.round() > 0.0),
+    };
+    let codes: Vec<u8> = volume.data.iter().map(code).collect();
     let labels = Labels {
         dims: volume.dims,
         affine: &volume.affine,
         codes: &codes,
     };
-    segmentation(source, maker, &labels)
+    segmentation(source, maker, of, &labels)
 }
 
-fn measures(measured: &Measured, segments: &Segments) -> Vec<Measure> {
+fn measures(facts: &Facts, measured: &Measured, segments: &Segments) -> Vec<Measure> {
     let segment = |structure: &str| {
         let (code, ..) = STRUCTURES.iter().find(|s| s.1 == structure)?;
         segments.get(&u8::try_from(*code).ok()?).copied()
@@ -175,6 +186,7 @@ fn measures(measured: &Measured, segments: &Segments) -> Vec<Measure> {
         .volumes
         .iter()
         .map(|v| Measure {
+            change: change(facts, &v.structure),
             structure: v.structure.clone(),
             volume_mm3: v.volume_mm3,
             z: v.z,
@@ -182,6 +194,21 @@ fn measures(measured: &Measured, segments: &Segments) -> Vec<Measure> {
             segment: segment(&v.structure),
         })
         .collect()
+}
+
+/// What became of a structure since the earlier study, in English: the language of the report of
+/// measurements.
+fn change(facts: &Facts, structure: &str) -> Option<String> {
+    let follow_up = facts.follow_up.as_ref()?;
+    let change = follow_up
+        .changes
+        .iter()
+        .find(|c| c.structure == structure)?;
+    let mut text = in_a_sentence(change, &follow_up.prior_date, Language::En);
+    if !follow_up.doubts.is_empty() {
+        text += "; doubtful";
+    }
+    Some(text)
 }
 
 /// What makes the numbers doubtful, for those who see nothing but them.

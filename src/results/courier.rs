@@ -106,9 +106,14 @@ impl ObjectCourier {
         self.note(delivery_id, &transaction, Commitment::Requested)
             .await;
         let answered = commit(to, &self.ae_title, &transaction, what, COMMIT_WAIT).await;
-        if let Ok(CommitOutcome::Committed) = answered {
-            self.note(delivery_id, &transaction, Commitment::Committed)
-                .await;
+        let said = match answered {
+            Ok(CommitOutcome::Committed) => Some(Commitment::Committed),
+            Ok(CommitOutcome::Failed) => Some(Commitment::Failed),
+            Ok(CommitOutcome::NotOffered) => Some(Commitment::NotOffered),
+            Ok(CommitOutcome::Requested) | Err(_) => None,
+        };
+        if let Some(said) = said {
+            self.note(delivery_id, &transaction, said).await;
         }
         let failed = self.store.commitment_failed(delivery_id).await;
         match answered {

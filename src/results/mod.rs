@@ -14,7 +14,7 @@ use tracing::{info, warn};
 pub use assemble::{Inputs, Made, assemble};
 pub use courier::ObjectCourier;
 
-use crate::analysis::{SEGMENTATION, hex};
+use crate::analysis::{LESIONS, SEGMENTATION, hex};
 use crate::clock::SharedClock;
 use crate::dicom::objects::{Kind, Object};
 use crate::dicom::send::DestinationSettings;
@@ -76,12 +76,16 @@ impl Results {
     /// What makes this result another than any before it.
     fn identity(&self, facts: &Facts) -> String {
         let measured = facts.measured.as_ref();
+        // Report and measurements say what changed: when an earlier study comes later, they are others.
+        let compared = measured.map(|_| (&facts.follow_up, facts.not_compared));
+        let compared = serde_json::to_string(&compared).unwrap_or_default();
         let parts = [
             env!("CARGO_PKG_VERSION"),
             self.reporter.settings.language.as_str(),
             measured.map_or("", |m| m.series_uid.as_str()),
             measured.map_or("", |m| m.model.as_str()),
             measured.map_or("", |m| m.input.as_str()),
+            &compared,
         ];
         let mut digest = Sha256::new();
         for part in parts {
@@ -100,21 +104,30 @@ impl Results {
         let study = self.store.study_for_analysis(study_id).await;
         let study = study.map_err(|e| format!("database: {e}"))?;
         let series = facts.measured.as_ref().map(|m| m.series_uid.clone());
-        let files: Vec<PathBuf> = study
-            .iter()
-            .flat_map(|s| &s.series)
-            .filter(|s| Some(&s.series_uid) == series.as_ref())
-            .flat_map(|s| &s.files)
-            .map(|file| self.files.root().join(file))
-            .collect();
+        let of = |uid: Option<&str>| -> Vec<PathBuf> {
+            study
+                .iter()
+                .flat_map(|s| &s.series)
+                .filter(|s| Some(s.series_uid.as_str()) == uid)
+                .flat_map(|s| &s.files)
+                .map(|file| self.files.root().join(file))
+                .collect()
+        };
         let inputs = Inputs {
             facts: facts.clone(),
             reporter: self.reporter.clone(),
-            files,
+            files: of(series.as_deref()),
             pictures: series
                 .as_deref()
                 .and_then(|uid| self.files.picture_folder(&facts.study.uid, uid)),
-            labels: self.labels(facts),
+            labels: self.labels(facts, SEGMENTATION),
+            // Where there is none, there is nothing to segment.
+            lesions: facts
+                .lesions
+                .as_ref()
+                .filter(|found| found.count > 0)
+                .and_then(|_| self.labels(facts, LESIONS))
+                .map(|map| (of(facts.lesion_series_uid.as_deref()), map)),
             device: self.ae_title.clone(),
             result: result.to_owned(),
             kinds: self.kinds(),
@@ -138,11 +151,11 @@ impl Results {
         Ok(kept)
     }
 
-    /// The label map of a measured study; screening keeps none.
-    fn labels(&self, facts: &Facts) -> Option<PathBuf> {
+    /// A label map of a measured study; screening keeps none.
+    fn labels(&self, facts: &Facts, name: &str) -> Option<PathBuf> {
         let measured = facts.measured.as_ref()?;
         let folder = self.files.measurement_folder(&facts.study.uid)?;
-        (measured.stage == Stage::Volumetry).then(|| folder.join(SEGMENTATION))
+        (measured.stage == Stage::Volumetry).then(|| folder.join(name))
     }
 
     /// Kinds that somebody wants; a report of measurements refers to the segmentation, so it is made

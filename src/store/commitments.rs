@@ -22,6 +22,8 @@ pub enum Commitment {
     Committed,
     /// It does not.
     Failed,
+    /// It does not offer to promise anything.
+    NotOffered,
 }
 
 impl Commitment {
@@ -30,6 +32,7 @@ impl Commitment {
             Self::Requested => "requested",
             Self::Committed => "committed",
             Self::Failed => "failed",
+            Self::NotOffered => "not_offered",
         }
     }
 }

@@ -71,6 +71,10 @@ pub struct DeliveryRow {
     pub acknowledged_by: Option<String>,
     /// seg, sr, pdf or sc, where it carries one of our objects.
     pub object_kind: Option<String>,
+    /// What the destination says of keeping the object: requested, committed, failed or `not_offered`.
+    pub commitment: Option<String>,
+    /// When it was asked or said so.
+    pub commitment_at: Option<UnixMillis>,
 }
 
 impl DeliveryRow {
@@ -102,7 +106,7 @@ const ROWS: &str = "SELECT d.id, d.destination, d.kind, d.state, d.attempts, d.d
      CASE WHEN a.taken_at IS NULL THEN a.acknowledged_by \
       ELSE a.taken_by || ' (claimed the study)' END AS acknowledged_by, \
      (SELECT COUNT(*) FROM delivery c WHERE c.carried_by = d.id) AS carries, \
-     ro.kind AS object_kind \
+     ro.kind AS object_kind, od.commitment, od.commitment_at \
      FROM delivery d LEFT JOIN alert a ON a.id = d.alert_id \
      LEFT JOIN object_delivery od ON od.delivery_id = d.id \
      LEFT JOIN result_object ro ON ro.id = od.object_id \
@@ -176,6 +180,8 @@ impl Store {
                 settled_at: row.settled_at.map(rfc3339),
                 acknowledged_at: row.acknowledged_at.map(rfc3339),
                 acknowledged_by: row.acknowledged_by,
+                commitment: row.commitment,
+                commitment_at: row.commitment_at.map(rfc3339),
             })
             .collect())
     }

@@ -11,6 +11,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::entity::{follow_up, measurement, series, study};
 use super::{Store, StoreError, jobs};
 use crate::analysis::{Measurement, scanner_name};
+use crate::clock::UnixMillis;
 use crate::followup::{FollowUp, NotCompared};
 use crate::worklist::ris::Identifier;
 
@@ -151,7 +152,8 @@ impl Store {
         Ok(scanner_name(&tags.unwrap_or_default()))
     }
 
-    /// Keeps what came of comparing a study, in place of what was kept.
+    /// Keeps what came of comparing a study, in place of what was kept. Where that changed something, the
+    /// study's results are made again: they say it. A prior's are not sent.
     ///
     /// # Errors
     /// When the database fails.
@@ -163,10 +165,23 @@ impl Store {
     ) -> Result<(), StoreError> {
         use follow_up::Column as C;
         let tx = self.begin().await?;
+        let kept = follow_up::Entity::find_by_id(study_id).one(&tx).await?;
+        let was = kept.map(|row| (row.reason, row.result_json));
+        let is = (
+            json(compared.not_compared.as_ref()),
+            json(compared.follow_up.as_ref()),
+        );
+        if was.as_ref() == Some(&is) {
+            return tx.commit().await;
+        }
+        let study = study::Entity::find_by_id(study_id).one(&tx).await?;
+        if is != was.unwrap_or_default() && study.is_some_and(|s| s.reading != "prior") {
+            jobs::enqueue(&tx, jobs::RESULTS, study_id, now_ms).await?;
+        }
         follow_up::Entity::insert(follow_up::ActiveModel {
             study_id: Set(study_id),
-            reason: Set(json(compared.not_compared.as_ref())),
-            result_json: Set(json(compared.follow_up.as_ref())),
+            reason: Set(is.0),
+            result_json: Set(is.1),
             created_at: Set(now_ms),
         })
         .on_conflict(
@@ -184,13 +199,26 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn follow_up(&self, study_id: i64) -> Result<Compared, StoreError> {
+        Ok(self.compared(study_id).await?.0)
+    }
+
+    /// The same, and since when it is known, where there was anything to compare with.
+    pub(super) async fn compared(
+        &self,
+        study_id: i64,
+    ) -> Result<(Compared, Option<UnixMillis>), StoreError> {
         let row = follow_up::Entity::find_by_id(study_id)
             .one(self.read())
             .await?;
-        Ok(row.map_or_else(Compared::default, |row| Compared {
+        let Some(row) = row else {
+            return Ok((Compared::default(), None));
+        };
+        let compared = Compared {
             follow_up: parsed(row.result_json),
             not_compared: parsed(row.reason),
-        }))
+        };
+        let said = compared != Compared::default();
+        Ok((compared, said.then_some(row.created_at)))
     }
 }
 

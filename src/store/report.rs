@@ -3,11 +3,13 @@
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
 
 use super::entity::{series, study};
+use super::follow_up::Compared;
 use super::measurements::{KeptCalibration, MeasurementRow};
 use super::results::ScreeningRow;
 use super::{Store, StoreError};
 use crate::analysis::Measurement;
 use crate::analysis::outlines::LESION_VIEW;
+use crate::clock::UnixMillis;
 use crate::report::NORM_TABLE_NAME;
 use crate::report::facts::{Facts, Measured, Patient, RankingFacts, Shown, Stage, Study};
 use crate::triage::{Band, Ranking, whole_minutes};
@@ -54,12 +56,17 @@ impl Store {
             Some(version) => self.calibration(version).await?,
             None => None,
         };
+        // What was compared belongs to what was measured.
+        let (compared, compared_ms) = match &measurement {
+            Some(_) => self.compared(study.id).await?,
+            None => Default::default(),
+        };
         let seen = Seen {
             study: &study,
             series: &series,
             screenings: &screenings,
         };
-        Ok(seen.facts(measurement.as_ref(), calibration))
+        Ok(seen.facts(measurement.as_ref(), calibration, (compared, compared_ms)))
     }
 }
 
@@ -76,6 +83,7 @@ impl Seen<'_> {
         &self,
         measurement: Option<&MeasurementRow>,
         calibration: Option<KeptCalibration>,
+        (compared, compared_ms): (Compared, Option<UnixMillis>),
     ) -> Facts {
         let study = self.study;
         let best = best(self.screenings);
@@ -110,7 +118,10 @@ impl Seen<'_> {
             lesion_series: result
                 .and_then(|m| m.lesion_series_uid.as_deref())
                 .map(|uid| self.title(uid)),
+            lesion_series_uid: result.and_then(|m| m.lesion_series_uid.clone()),
             no_lesions: result.and_then(|m| m.no_lesions.clone()),
+            follow_up: compared.follow_up,
+            not_compared: compared.not_compared,
             volumetry: study.volumetry.clone(),
             volumetry_reason: study.volumetry_reason.clone(),
             settled: study.state != "received" && study.volumetry != "pending",
@@ -119,6 +130,7 @@ impl Seen<'_> {
             models: self.models(result),
             made_ms: made
                 .chain(measurement.map(|row| row.created_at))
+                .chain(compared_ms)
                 .max()
                 .unwrap_or(study.changed_at),
         }

@@ -160,13 +160,20 @@ pub(super) fn delivery(row: DeliveryRow, state: &WebState) -> Delivery {
         what,
         state: in_words(&row.state, row.attempts, row.due_at, row.settled_at, state),
         class: class(&row.state),
-        said: row.said.unwrap_or_default(),
+        said: said(row.said, row.commitment.as_deref()),
         acknowledged: acknowledged.unwrap_or_default(),
         may_resend: matches!(row.state.as_str(), "waiting" | "dead" | "skipped"),
         may_skip: matches!(row.state.as_str(), "waiting" | "dead"),
         destination: row.destination,
         study_uid: row.study_uid,
     }
+}
+
+/// What the last attempt came to, and what the destination says of keeping what it got.
+pub(super) fn said(said: Option<String>, commitment: Option<&str>) -> String {
+    let kept = commitment.and_then(words::commitment).map(str::to_owned);
+    let all: Vec<String> = [said, kept].into_iter().flatten().collect();
+    all.join("; ")
 }
 
 fn class(state: &str) -> &'static str {
@@ -276,4 +283,25 @@ async fn back(state: &WebState) -> Result<HttpResponse, PageError> {
     Ok(HttpResponse::SeeOther()
         .insert_header((header::LOCATION, "/deliveries"))
         .finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::said;
+
+    #[test]
+    fn what_a_destination_promises_is_said_beside_its_answer() {
+        let stored = || Some("stored".to_owned());
+        assert_eq!(said(stored(), None), "stored");
+        assert_eq!(
+            said(stored(), Some("committed")),
+            "stored; promised to keep it"
+        );
+        assert_eq!(
+            said(None, Some("requested")),
+            "asked to keep it, not answered yet"
+        );
+        assert_eq!(said(None, Some("failed")), "says that it does not keep it");
+        assert_eq!(said(None, Some("odd")), "");
+    }
 }

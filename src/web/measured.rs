@@ -110,7 +110,7 @@ fn sides(m: &Measurement) -> Vec<String> {
         .map(|a| {
             let larger = if a.percent > 0.0 { "left" } else { "right" };
             format!(
-                "{}: {larger} larger by {:.0} % ({:.1} and {:.1} mL)",
+                "{}: {larger} larger by {:.0} % ({:.1} and {:.1} ml)",
                 words::sentence(&a.structure),
                 a.percent.abs(),
                 a.left_mm3 / 1000.0,
@@ -145,7 +145,7 @@ impl LesionView {
             format!("{count}.")
         } else {
             format!(
-                "{count}, {} mL together ({:.2} % of intracranial volume).",
+                "{count}, {} ml together ({:.2} % of intracranial volume).",
                 ml(lesions.volume_mm3),
                 lesions.percent_icv
             )
@@ -183,7 +183,7 @@ mod tests {
         let view = LesionView::new(&lesions);
         assert_eq!(
             view.sentence,
-            "2 lesions, 3.5 mL together (0.23 % of intracranial volume)."
+            "2 lesions, 3.5 ml together (0.23 % of intracranial volume)."
         );
         assert_eq!(
             view.regions,
@@ -205,7 +205,7 @@ mod tests {
         };
         assert_eq!(
             sides(&m),
-            ["Hippocampus: right larger by 29 % (3.0 and 4.0 mL)"]
+            ["Hippocampus: right larger by 29 % (3.0 and 4.0 ml)"]
         );
     }
 }

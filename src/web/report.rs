@@ -42,6 +42,9 @@ struct Drawn {
     median: String,
     frame: String,
     patient: (String, String),
+    earlier: Vec<(String, String)>,
+    /// From scan to scan.
+    course: String,
     volume_ticks: Vec<(String, String)>,
     age_ticks: Vec<(String, String)>,
 }
@@ -151,6 +154,8 @@ fn drawn(curve: &Curve) -> Drawn {
         median: path(&mut median.iter()),
         frame: path(&mut [[0.0, 0.0], [0.0, 1.0], [1.0, 1.0]].iter()),
         patient: (x(curve.patient[0]), y(curve.patient[1])),
+        earlier: curve.earlier.iter().map(|p| (x(p[0]), y(p[1]))).collect(),
+        course: path(&mut curve.earlier.iter().chain([&curve.patient])),
         volume_ticks: curve
             .volume_ticks
             .iter()

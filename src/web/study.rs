@@ -9,8 +9,9 @@ use askama::Template;
 
 use super::WebState;
 use super::answer::{PageError, Problem, html};
+use super::deliveries::said;
 use super::filters::parameters;
-use super::follow_up::{FollowUpView, asked, not_compared};
+use super::follow_up::{FollowUpView, asked};
 use super::gate::Visitor;
 use super::intake::{Aside, KEPT_ASIDE_SHOWN};
 use super::measured::MeasuredView;
@@ -18,6 +19,8 @@ use super::reading::COMMENT_CHARS_MAX;
 use super::view::{Frame, Row};
 use super::{shown, words};
 use crate::alerts::links::short_code;
+use crate::report::Language;
+use crate::report::change::not_compared;
 use crate::store::feedback::takes_feedback;
 use crate::store::files::is_uid;
 use crate::worklist::{
@@ -172,7 +175,8 @@ pub(super) struct Volume {
 struct Told {
     at: String,
     destination: String,
-    band: &'static str,
+    /// The band an alert is of, or which object of ours.
+    what: String,
     state: String,
     said: String,
     acknowledged: String,
@@ -254,7 +258,9 @@ pub(super) async fn page(
             .as_ref()
             .map(|m| MeasuredView::new(m, &study.series)),
         follow_up: study.follow_up.as_ref().map(FollowUpView::new),
-        not_compared: study.not_compared.map(not_compared),
+        not_compared: study
+            .not_compared
+            .map(|why| not_compared(why, Language::En)),
         read_as: study.read_as.as_ref().map(super::opinion::read_as),
         priors: study.prior_search.as_ref().map(asked),
         volumes,
@@ -416,7 +422,7 @@ fn volume(v: &VolumeDetail, said_once: Option<&str>) -> Volume {
         name: v.structure.replace('_', " "),
         millilitres: millilitres(v.volume_mm3),
         percent: v.percent_icv.map(|p| format!("{p:.2}")),
-        z: z.map(|z| format!("{z:+.1}").replace('-', "\u{2212}")),
+        z: z.map(words::signed),
         percentile: v.percentile.map(words::percentile),
         x: format!(
             "{:.1}",
@@ -478,7 +484,11 @@ fn told(d: DeliveryDetail, state: &WebState) -> Told {
     Told {
         at: at(&d.created_at),
         destination: d.destination,
-        band: d.band.map_or("", words::band),
+        what: match (d.band, d.object.as_deref()) {
+            (Some(band), _) => words::band(band).to_owned(),
+            (None, Some(object)) => words::object(object).to_owned(),
+            _ => String::new(),
+        },
         state: match d.state.as_str() {
             "delivered" => format!("Delivered {settled}"),
             "dead" => format!("Given up {settled}"),
@@ -488,7 +498,7 @@ fn told(d: DeliveryDetail, state: &WebState) -> Told {
                 words::counted(d.attempts.unsigned_abs(), "attempt")
             ),
         },
-        said: d.said.unwrap_or_default(),
+        said: said(d.said, d.commitment.as_deref()),
         acknowledged: acknowledged.unwrap_or_default(),
     }
 }

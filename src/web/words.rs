@@ -218,6 +218,17 @@ pub(super) fn signed(minutes: f64) -> String {
     format!("{minutes:+.1}").replace('-', "\u{2212}")
 }
 
+/// What a destination says of keeping one of our objects (storage commitment).
+pub(super) fn commitment(state: &str) -> Option<&'static str> {
+    match state {
+        "requested" => Some("asked to keep it, not answered yet"),
+        "committed" => Some("promised to keep it"),
+        "failed" => Some("says that it does not keep it"),
+        "not_offered" => Some("does not offer storage commitment"),
+        _ => None,
+    }
+}
+
 /// Code of the reason that takes nothing back and gives nothing: volumetry saw less than screening.
 pub(super) const LOWERED: &str = "lowered_after_volumetry";
 

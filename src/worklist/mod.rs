@@ -180,6 +180,10 @@ pub struct DeliveryDetail {
     pub acknowledged_at: Option<String>,
     /// Who did.
     pub acknowledged_by: Option<String>,
+    /// What the destination says of keeping the object (storage commitment): requested, committed, failed or `not_offered`.
+    pub commitment: Option<String>,
+    /// When it was asked or said so.
+    pub commitment_at: Option<String>,
 }
 
 /// A series of a study.

@@ -1,9 +1,11 @@
 //! From the list to the study, its report, and its PDF, as a reader goes.
 
 use firstread::store::accounts::Role;
+use firstread::store::follow_up::Compared;
 use serde_json::json;
 use thirtyfour::prelude::*;
 
+use crate::compared::follow_up;
 use crate::site::{Site, uid};
 use crate::{Browser, body_text};
 
@@ -149,6 +151,12 @@ async fn measured(browser: &Browser, site: &Site) {
     };
     let kept = site.store.keep_measurement(study.id, &row, 0).await;
     kept.unwrap();
+    let compared = Compared {
+        follow_up: Some(follow_up()),
+        not_compared: None,
+    };
+    let kept = site.store.keep_follow_up(study.id, &compared, 0).await;
+    kept.unwrap();
     for (lang, words) in [
         (
             "en",
@@ -157,6 +165,8 @@ async fn measured(browser: &Browser, site: &Site) {
                 "The largest: 1.20 ml, left",
                 "Doubtful: the picture ends",
                 "0.310",
+                "Compared with the study of 2024-11-22, 2.0 years before.",
+                "beyond limit and ageing",
             ],
         ),
         (
@@ -166,6 +176,8 @@ async fn measured(browser: &Browser, site: &Site) {
                 "Die größte: 1,20 ml, links",
                 "Zweifelhaft: das Bild endet",
                 "0,310",
+                "Verglichen mit der Untersuchung vom 22.11.2024, 2,0 Jahre zuvor.",
+                "über Grenze und Altern",
             ],
         ),
     ] {

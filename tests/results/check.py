@@ -1,7 +1,8 @@
 """Judges our DICOM objects: dciodvfy against highdicom's own objects, and what highdicom reads of ours.
 
-check.py RESULTS SOURCE SEGMENTATION.nii.gz VOLUMES.csv
-RESULTS holds seg.dcm, sr.dcm, pdf.dcm, sc*.dcm; SOURCE the series they were made from.
+check.py RESULTS SOURCE SEGMENTATION.nii.gz VOLUMES.csv [FLAIR LESIONS.nii.gz]
+RESULTS holds seg.dcm, sr.dcm, pdf.dcm, sc*.dcm; SOURCE the series they were made from. With the series that lesions were
+seen on and their map, RESULTS holds seg_lesions.dcm too.
 Prints one line of JSON; what is wrong is an exception.
 """
 
@@ -31,8 +32,8 @@ def problems(path):
     return {re.sub(r"</[^>]*>|\[[^\]]*\]|<[^<>]*\d[^<>]*>", "", l) for l in lines if l.startswith("Error")}
 
 
-def images():
-    read = [pydicom.dcmread(f) for f in sorted(glob.glob(str(source / "*")))]
+def images(folder=source):
+    read = [pydicom.dcmread(f) for f in sorted(glob.glob(str(folder / "*")))]
     return [d for d in read if "PixelData" in d]
 
 
@@ -98,11 +99,35 @@ def check_segmentation(src):
     """Each pixel of each source image has the label of the voxel it lies in."""
     labels = nibabel.load(nifti)
     codes_of = np.asarray(labels.dataobj).astype(np.uint8)
-    to_index = np.linalg.inv(labels.affine)
     seg = hd.seg.segread(results / "seg.dcm")
     number_of = {d.SegmentLabel: d.SegmentNumber for d in seg.SegmentSequence}
     names = {row["structure"]: int(row["label"]) for row in csv.DictReader(open(volumes)) if row["label"]}
     code_of = {number_of[n]: c for n, c in names.items() if n in number_of}
+    said = compare(src, seg, code_of, codes_of, labels.affine)
+    return {**{f"seg_{key}": n for key, n in said.items()},
+            "segments": len(seg.SegmentSequence), "frames": int(seg.NumberOfFrames)}
+
+
+def check_lesion_segmentation():
+    """The same of lesions, on the grid of the series that they were seen on."""
+    if len(sys.argv) < 7:
+        return {}
+    flair, nifti_of_lesions = map(Path, sys.argv[5:7])
+    labels = nibabel.load(nifti_of_lesions)
+    codes_of = (np.asarray(labels.dataobj) > 0).astype(np.uint8)
+    seg = hd.seg.segread(results / "seg_lesions.dcm")
+    (segment,) = seg.SegmentSequence
+    assert segment.SegmentLabel == "white matter lesions"
+    src = images(flair)
+    series = seg.ReferencedSeriesSequence[0].SeriesInstanceUID
+    assert series == src[0].SeriesInstanceUID, "of the series that lesions were seen on"
+    said = compare(src, seg, {1: 1}, codes_of, labels.affine)
+    return {f"lesion_seg_{key}": n for key, n in said.items()}
+
+
+def compare(src, seg, code_of, codes_of, affine):
+    """Pixels of a segmentation against the labels of the voxels that they lie in."""
+    to_index = np.linalg.inv(affine)
     uids = [d.SOPInstanceUID for d in src]
     planes = seg.get_pixels_by_source_instance(uids, segment_numbers=sorted(code_of), ignore_spatial_locations=True,
                                                assert_missing_frames_are_empty=True)
@@ -126,8 +151,7 @@ def check_segmentation(src):
         total += int((expected > 0).sum())
         left += int(((plane > 0) & (lps[..., 0] > 0)).sum())
         right += int(((plane > 0) & (lps[..., 0] < 0)).sum())
-    return {"seg_wrong": wrong, "seg_labelled": total, "seg_left": left, "seg_right": right,
-            "segments": len(seg.SegmentSequence), "frames": int(seg.NumberOfFrames)}
+    return {"wrong": wrong, "labelled": total, "left": left, "right": right}
 
 
 def check_measurements():
@@ -200,4 +224,4 @@ src = images()
 check_validity(src)
 check_study(src)
 check_pdf()
-print(json.dumps({**check_segmentation(src), **check_measurements(), **check_lesions()}))
+print(json.dumps({**check_segmentation(src), **check_lesion_segmentation(), **check_measurements(), **check_lesions()}))

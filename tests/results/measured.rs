@@ -4,6 +4,10 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use firstread::norms::fixed;
+use firstread::report::Language;
+use firstread::report::content::percentile;
+use firstread::report::names::{COHORTS_DIFFER, ROWS};
 use serde_json::Value;
 
 use crate::common::{BINARY, Database, TestServer, dicom_files, tag, test_networks};
@@ -23,7 +27,7 @@ pub fn csv_of(study: &Value) -> String {
         };
         let number = |key: &str, digits: usize| {
             let value = v[key].as_f64();
-            value.map(|v| format!("{v:.digits$}")).unwrap_or_default()
+            value.map(|v| fixed(v, digits)).unwrap_or_default()
         };
         let label = v["label"].as_i64().map(|l| l.to_string());
         let label = label.unwrap_or_default();
@@ -32,6 +36,72 @@ pub fn csv_of(study: &Value) -> String {
         writeln!(csv, "{name},{label},{mm3},{share},{z},{percentile}").unwrap();
     }
     csv
+}
+
+/// A server with the test networks that sends all it makes to a peer.
+fn measuring_server(models: &Path, peer: &Peer) -> TestServer {
+    let to = format!(
+        "[{{name=\"pacs\", ae_title=\"PACS\", host=\"127.0.0.1\", port={}}}]",
+        peer.port
+    );
+    let mut settings = settings(&to);
+    let folder = models.to_str().unwrap().to_owned();
+    settings.push(("FIRSTREAD_ANALYSIS__MODELS".into(), folder));
+    TestServer::start_with(&Database::Sqlite, &settings)
+}
+
+/// Sends a study and waits until its objects are with the peer: two segmentations, measurements, PDF,
+/// and planes through hippocampi and lesion.
+async fn through(server: &TestServer, peer: &Peer, uid: &str, source: &Path, results: &Path) {
+    assert!(server.send(&dicom_files(source)).0);
+    server.wait_for(uid, |i| i["volumetry"] == "done").await;
+    server.wait_until_idle().await;
+    let sent = wait_for(server, uid, "pacs", "delivered", 10).await;
+    wait_for(server, uid, "pacs", "delivered", sent.len()).await;
+    sort(peer, uid, results);
+}
+
+/// Every number of `volumes.csv` that the PDF's table shows, as it shows it: ml, percent of
+/// intracranial volume, z, percentile, left and right.
+fn rows_of(csv: &str) -> Vec<String> {
+    let cells: Vec<Vec<&str>> = csv
+        .lines()
+        .skip(1)
+        .map(|l| l.split(',').collect())
+        .collect();
+    let of = |name: &str| cells.iter().find(|c| c[0] == name);
+    let ml = |c: &Vec<&str>| Language::En.millilitres(c[2].parse().unwrap());
+    let rows = ROWS.iter().filter_map(|row| {
+        let whole = of(row.structure)?;
+        let said =
+            |at: usize, say: &dyn Fn(f64) -> String| whole[at].parse().map(say).unwrap_or_default();
+        let mark = if COHORTS_DIFFER.contains(&row.structure) {
+            " *"
+        } else {
+            ""
+        };
+        let mut words = vec![
+            format!("{}{mark}", row.name(Language::En)),
+            ml(whole),
+            said(3, &|v| Language::En.number(v, 2)),
+            said(4, &|v| Language::En.signed(v)),
+            said(5, &|v| percentile(v, Language::En)),
+        ];
+        words.extend(
+            row.sides
+                .iter()
+                .flatten()
+                .filter_map(|side| of(side).map(ml)),
+        );
+        Some(
+            words
+                .into_iter()
+                .filter(|w| !w.is_empty())
+                .collect::<Vec<_>>()
+                .join(" "),
+        )
+    });
+    rows.collect()
 }
 
 /// The objects of a study among a peer's files, named by their kind.
@@ -43,6 +113,7 @@ fn sort(peer: &Peer, uid: &str, folder: &Path) {
             continue;
         }
         let name = match tag(&file, "0008,0060").as_str() {
+            "SEG" if tag(&file, "0008,103e").contains("lesions") => "seg_lesions.dcm".to_owned(),
             "SEG" => "seg.dcm".to_owned(),
             "SR" => "sr.dcm".to_owned(),
             "DOC" => "pdf.dcm".to_owned(),
@@ -90,14 +161,7 @@ async fn a_lesion_on_one_side_is_there_in_every_output() {
     let Some(python) = judge() else { return };
     let models = test_networks();
     let peer = Peer::storescp();
-    let to = format!(
-        "[{{name=\"pacs\", ae_title=\"PACS\", host=\"127.0.0.1\", port={}}}]",
-        peer.port
-    );
-    let mut settings = settings(&to);
-    let folder = models.path().to_str().unwrap().to_owned();
-    settings.push(("FIRSTREAD_ANALYSIS__MODELS".into(), folder));
-    let server = TestServer::start_with(&Database::Sqlite, &settings);
+    let server = measuring_server(models.path(), &peer);
     let (side, other) = ("left", "right");
     let work = tempfile::tempdir().unwrap();
     let source = work.path().join("source");
@@ -112,13 +176,8 @@ async fn a_lesion_on_one_side_is_there_in_every_output() {
         .unwrap();
     assert!(made.status.success(), "{made:?}");
     let uid = String::from_utf8(made.stdout).unwrap().trim().to_owned();
-    let files: Vec<PathBuf> = dicom_files(&source);
-    assert!(server.send(&files).0);
-    server.wait_for(&uid, |i| i["volumetry"] == "done").await;
-    server.wait_until_idle().await;
-    // seg, sr, pdf, and planes through hippocampi and lesion
-    let sent = wait_for(&server, &uid, "pacs", "delivered", 9).await;
-    wait_for(&server, &uid, "pacs", "delivered", sent.len()).await;
+    let results = work.path().join("results");
+    through(&server, &peer, &uid, &source, &results).await;
 
     let study = server.get(&format!("/api/v1/studies/{uid}")).await;
     let lesions = &study["measurement"]["lesions"];
@@ -138,18 +197,30 @@ async fn a_lesion_on_one_side_is_there_in_every_output() {
     let whole = mm3("white matter lesions");
     assert_eq!(mm3(&format!("{side} white matter lesions")), whole);
     assert_eq!(mm3(&format!("{other} white matter lesions")), "0.0");
-    let labels = server.data.join("measurements").join(&uid);
-    let labels = labels.join("segmentation.nii.gz");
+    let kept = |server: &TestServer, name: &str| {
+        let folder = server.data.join("measurements").join(&uid);
+        folder.join(name)
+    };
+    let maps = ["segmentation.nii.gz", "lesions.nii.gz"];
+    let [labels, lesion_map] = maps.map(|name| kept(&server, name));
     let again = std::fs::read(out.join("segmentation.nii.gz")).unwrap();
     assert!(std::fs::read(&labels).unwrap() == again);
 
-    let results = work.path().join("results");
-    sort(&peer, &uid, &results);
-    let t1 = source.join("T1_MPRAGE");
-    let said = judged(&python, &results, &t1, &labels, &out.join("volumes.csv"));
+    let measured = [
+        source.join("T1_MPRAGE"),
+        labels.clone(),
+        out.join("volumes.csv"),
+    ];
+    let measured = measured.each_ref().map(PathBuf::as_path);
+    let flair = source.join("FLAIR");
+    let seen_on = Some([flair.as_path(), lesion_map.as_path()]);
+    let said = judged(&python, &results, measured, seen_on);
     eprintln!("{side}: {said}");
     let number = |key: &str| said[key].as_u64().unwrap();
     assert_eq!(said["seg_wrong"], 0, "{said}");
+    assert_eq!(said["lesion_seg_wrong"], 0, "{said}");
+    assert!(number(&format!("lesion_seg_{side}")) > 100, "{said}");
+    assert_eq!(number(&format!("lesion_seg_{other}")), 0, "{said}");
     assert_eq!(said["missing"], serde_json::json!([]), "{said}");
     assert!(number(&format!("lesion_{side}")) > 100, "{said}");
     assert_eq!(number(&format!("lesion_{other}")), 0, "{said}");
@@ -161,4 +232,32 @@ async fn a_lesion_on_one_side_is_there_in_every_output() {
     assert!(words.contains(&sentence), "{sentence} is not in {words}");
     let largest = format!("The largest: {ml}, {side}, ");
     assert!(words.contains(&largest), "{largest} is not in {words}");
+    // The report's numbers are those of volumes.csv, which the measurement report was judged by.
+    let rows = rows_of(&csv);
+    assert!(rows.len() > 10, "{rows:?}");
+    for row in rows {
+        assert!(words.contains(&row), "{row} is not in {words}");
+    }
+
+    // Another server makes the same of it: maps bit by bit, objects but for the time they were made.
+    let peer = Peer::storescp();
+    let second = measuring_server(models.path(), &peer);
+    let repeated = work.path().join("repeated");
+    through(&second, &peer, &uid, &source, &repeated).await;
+    for name in maps {
+        let [one, two] = [&server, &second].map(|s| std::fs::read(kept(s, name)).unwrap());
+        assert!(one == two, "{name}");
+    }
+    let compared = Command::new(&python)
+        .arg("tests/results/same.py")
+        .args([&results, &repeated])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&compared.stdout).into_owned();
+    assert!(compared.status.success(), "{said}{compared:?}");
+    assert_eq!(
+        said.trim(),
+        format!("{} objects are the same", 10),
+        "{said}"
+    );
 }

@@ -92,7 +92,10 @@ fn inputs(files: &[PathBuf], labels: &Path, csv: &Path, pictures: &Path) -> Inpu
             not_measured: None,
             lesions: None,
             lesion_series: None,
+            lesion_series_uid: None,
             no_lesions: None,
+            follow_up: None,
+            not_compared: None,
             volumetry: "done".into(),
             volumetry_reason: None,
             settled: true,
@@ -117,6 +120,7 @@ fn inputs(files: &[PathBuf], labels: &Path, csv: &Path, pictures: &Path) -> Inpu
         files: files.to_vec(),
         pictures: Some(pictures.to_owned()),
         labels: Some(labels.to_owned()),
+        lesions: None,
         device: "FIRSTREAD".into(),
         result: "result".into(),
         kinds: Kind::ALL.to_vec(),
@@ -149,16 +153,17 @@ fn write(made: &Made, folder: &Path) {
     }
 }
 
+/// What the judge says; `lesions` are the series that they were seen on and their map.
 pub fn judged(
     python: &str,
     results: &Path,
-    source: &Path,
-    labels: &Path,
-    csv: &Path,
+    [source, labels, csv]: [&Path; 3],
+    lesions: Option<[&Path; 2]>,
 ) -> serde_json::Value {
     let out = Command::new(python)
         .arg("tests/results/check.py")
         .args([results, source, labels, csv])
+        .args(lesions.iter().flatten())
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&out.stdout).into_owned();
@@ -206,7 +211,7 @@ fn objects_are_valid_and_highdicom_reads_what_was_measured_the_right_way_round()
     assert!(made.objects == again.objects);
     let results = work.path().join("results");
     write(&made, &results);
-    let said = judged(&python, &results, &source, &labels, &csv);
+    let said = judged(&python, &results, [&source, &labels, &csv], None);
     assert_eq!(said["seg_wrong"], 0, "{said}");
     assert!(said["seg_labelled"].as_u64().unwrap() > 500_000, "{said}");
     assert!(said["segments"].as_u64().unwrap() > 25, "{said}");

@@ -157,7 +157,9 @@ impl Peer {
             let url = format!("http://127.0.0.1:{}/instances/{id}/file", self.http);
             let bytes = reqwest::get(url).await.unwrap().bytes().await.unwrap();
             let modality = self.get(&format!("/instances/{id}/simplified-tags")).await;
+            let description = modality["SeriesDescription"].as_str().unwrap();
             let name = match modality["Modality"].as_str().unwrap() {
+                "SEG" if description.contains("lesions") => "seg_lesions.dcm".to_owned(),
                 "SEG" => "seg.dcm".to_owned(),
                 "SR" => "sr.dcm".to_owned(),
                 "DOC" => "pdf.dcm".to_owned(),

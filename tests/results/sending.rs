@@ -147,7 +147,9 @@ async fn a_report_of_commitment_is_taken_on_an_association_of_its_own() {
     };
     // The peer provides the service; a transaction of nobody's is told from ours.
     assert_eq!(said, "roles False True 0x0112 0x0000\n");
-    wait_for(&server, &uid, "pacs", "delivered", 1).await;
+    let told = wait_for(&server, &uid, "pacs", "delivered", 1).await;
+    assert_eq!(told[0]["commitment"], "committed", "{told:?}");
+    assert!(told[0]["commitment_at"].is_string());
     std::fs::remove_file(beside("port")).unwrap();
     std::fs::remove_file(beside("said")).unwrap();
     assert_eq!(peer.files().len(), 1, "the same object");
@@ -373,10 +375,20 @@ async fn judge_what_orthanc_has(server: &TestServer, orthanc: &Peer, uid: &str, 
     let csv = work.path().join("volumes.csv");
     std::fs::write(&csv, crate::measured::csv_of(&told)).unwrap();
     let labels = server.data.join("measurements").join(uid);
+    let lesions = labels.join("lesions.nii.gz");
     let labels = labels.join("segmentation.nii.gz");
     let source = study.join("t1_flair_study/t1_mprage");
-    let said = crate::objects::judged(&python, work.path(), &source, &labels, &csv);
+    let flair = study.join("t1_flair_study/flair");
+    let found = work.path().join("seg_lesions.dcm").exists();
+    let found = found.then_some([flair.as_path(), lesions.as_path()]);
+    let measured = [source.as_path(), &labels, &csv];
+    let said = crate::objects::judged(&python, work.path(), measured, found);
     eprintln!("in Orthanc: {said}");
+    let count = &told["measurement"]["lesions"]["count"];
+    assert_eq!(found.is_some(), count.as_u64().unwrap() > 0, "{count}");
+    if found.is_some() {
+        assert_eq!(said["lesion_seg_wrong"], 0, "{said}");
+    }
     assert_eq!(said["seg_wrong"], 0, "{said}");
     assert!(said["seg_labelled"].as_u64().unwrap() > 500_000, "{said}");
     assert!(said["segments"].as_u64().unwrap() > 25, "{said}");

@@ -4,7 +4,7 @@ use firstread::analysis::Measurement;
 use firstread::followup::NotCompared;
 use firstread::store::accounts::Role;
 use firstread::store::follow_up::Compared;
-use firstread::store::jobs::FOLLOW_UP;
+use firstread::store::jobs::{FOLLOW_UP, RESULTS};
 use firstread::store::measurements::MeasurementRow;
 use firstread::store::ris::Letter;
 use firstread::worklist::ris::{Deed, Demographics, Identifier, Merge};
@@ -13,6 +13,8 @@ use sea_orm::ActiveValue::Set;
 use crate::common::databases;
 use crate::compared::follow_up;
 use crate::site::{NOON_MS, Site, uid};
+
+const HIPPOCAMPUS: &str = "{\"structure\": \"total hippocampus\", \"volume_mm3\": 7000.0}";
 
 /// Study `n` of patient 1, measured.
 async fn measured(site: &Site, n: u32, date: &str) -> i64 {
@@ -28,6 +30,7 @@ async fn measured(site: &Site, n: u32, date: &str) -> i64 {
         not_done: None,
         result: Measurement {
             model: "volumetry 1".into(),
+            volumes: vec![serde_json::from_str(HIPPOCAMPUS).unwrap()],
             ..Measurement::default()
         },
         created_at: 0,
@@ -110,7 +113,7 @@ async fn page_and_api_say_what_changed() {
         "2.0 years before",
         "\u{2212}20.0",
         "\u{2212}10.0",
-        "more than limit and ageing",
+        "beyond limit and ageing",
         "1 new lesion, 0 enlarged",
         "Another scanner",
         "Maclaren 2014",
@@ -135,6 +138,35 @@ async fn page_and_api_say_what_changed() {
     );
     assert_eq!(study["follow_up"]["doubts"][0]["code"], "other_scanner");
     assert_eq!(study["not_compared"], serde_json::Value::Null);
+}
+
+#[tokio::test]
+async fn what_changed_makes_the_results_again_and_nothing_else_does() {
+    for database in databases() {
+        let site = Site::on(&database).await;
+        let id = measured(&site, 1, "20261123").await;
+        asked(&site).await;
+        let asked_for = async |compared: &Compared| {
+            let kept = site.store.keep_follow_up(id, compared, NOON_MS);
+            kept.await.unwrap();
+            let job = site.store.claim_job(RESULTS, "test", NOON_MS, 1000);
+            let job = job.await.unwrap();
+            if let Some(job) = &job {
+                site.store.finish_job(job).await.unwrap();
+            }
+            job.is_some()
+        };
+        let compared = Compared {
+            follow_up: Some(follow_up()),
+            not_compared: None,
+        };
+        assert!(!asked_for(&Compared::default()).await, "nothing to say");
+        assert!(asked_for(&compared).await, "the earlier study came");
+        assert!(!asked_for(&compared).await, "the same again");
+        let facts = site.store.report_facts_of(id).await.unwrap().unwrap();
+        assert_eq!(facts.follow_up, compared.follow_up);
+        assert_eq!(facts.made_ms, NOON_MS);
+    }
 }
 
 #[tokio::test]

@@ -267,7 +267,7 @@ async fn a_measured_study_shows_its_volumes_lesions_and_doubts() {
             "6.20",
             "0.45",
             "\u{2212}2.1",
-            "3 lesions, 4.2 mL together (0.30 % of intracranial volume).",
+            "3 lesions, 4.2 ml together (0.30 % of intracranial volume).",
             "Periventricular",
             "measured_axial_overlay.png",
             "scanner uncalibrated",

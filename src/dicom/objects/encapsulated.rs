@@ -17,7 +17,7 @@ pub fn pdf(
     title: &str,
     document: &[u8],
 ) -> Result<Object, CannotMake> {
-    let mut set = begin(source, maker, Kind::Pdf, 1);
+    let mut set = begin(source, maker, Kind::Pdf.series(), 1);
     set.text(tags::CONVERSION_TYPE, "WSD");
     set.empty(tags::ACQUISITION_DATE_TIME);
     set.text(tags::BURNED_IN_ANNOTATION, "YES");

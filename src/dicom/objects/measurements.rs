@@ -23,6 +23,8 @@ pub struct Measure {
     pub percentile: Option<f64>,
     /// Its segment.
     pub segment: Option<u16>,
+    /// What became of it since an earlier study, in words.
+    pub change: Option<String>,
 }
 
 /// What is said of all measurements.
@@ -52,7 +54,7 @@ pub fn measurement_report(
     if groups.is_empty() {
         return Err(CannotMake::because("nothing was measured"));
     }
-    let mut set = begin(source, maker, Kind::Sr, 1);
+    let mut set = begin(source, maker, Kind::Sr.series(), 1);
     set.empty(tags::REFERENCED_PERFORMED_PROCEDURE_STEP_SEQUENCE);
     set.empty(tags::PERFORMED_PROCEDURE_CODE_SEQUENCE);
     set.text(tags::COMPLETION_FLAG, "COMPLETE");
@@ -124,6 +126,9 @@ fn group(
         group.and(item);
     }
     group.and(volume(measure, said.norms));
+    if let Some(change) = &measure.change {
+        group.and(Item::text(Relation::Contains, codes::COMMENT, change));
+    }
     for doubt in said.doubts {
         let text = format!("doubtful: {doubt}");
         group.and(Item::text(Relation::Contains, codes::COMMENT, &text));

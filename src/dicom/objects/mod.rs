@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 pub use encapsulated::pdf;
 pub use measurements::{Measure, Said, measurement_report};
 pub use secondary::{KeyImage, key_images};
-pub use segmentation::{Labels, Segments, segmentation};
+pub use segmentation::{Labels, Of, Segments, segmentation};
 pub use source::{Source, SourceImage};
 
 use dicom_dictionary_std::{tags, uids};
@@ -81,24 +81,33 @@ impl Kind {
         }
     }
 
-    /// (0020,0011): behind what scanners use.
-    fn series_number(self) -> &'static str {
-        match self {
-            Self::Seg => "9901",
-            Self::Sr => "9902",
-            Self::Pdf => "9903",
-            Self::Sc => "9904",
+    /// The series that its objects are in.
+    fn series(self) -> Series {
+        let (number, description) = match self {
+            Self::Seg => ("9901", "firstread segmentation (research use)"),
+            Self::Sr => ("9902", "firstread measurements (research use)"),
+            Self::Pdf => ("9903", "firstread report (research use)"),
+            Self::Sc => ("9904", "firstread key images (research use)"),
+        };
+        Series {
+            kind: self,
+            key: self.as_str(),
+            number,
+            description,
         }
     }
+}
 
-    fn series_description(self) -> &'static str {
-        match self {
-            Self::Seg => "firstread segmentation (research use)",
-            Self::Sr => "firstread measurements (research use)",
-            Self::Pdf => "firstread report (research use)",
-            Self::Sc => "firstread key images (research use)",
-        }
-    }
+/// A series of our objects within the study.
+#[derive(Debug, Clone, Copy)]
+struct Series {
+    kind: Kind,
+    /// What its UIDs follow from.
+    key: &'static str,
+    /// (0020,0011): behind what scanners use.
+    number: &'static str,
+    /// (0008,103E)
+    description: &'static str,
 }
 
 /// Who made it and when.
@@ -175,23 +184,21 @@ impl CannotMake {
 }
 
 /// Patient, study, series, equipment and SOP common modules of an object.
-fn begin(source: &Source, maker: &Maker, kind: Kind, number: u32) -> Set {
+fn begin(source: &Source, maker: &Maker, series: Series, number: u32) -> Set {
+    let kind = series.kind;
     let study_uid = &source.header.study_uid;
     let mut set = Set::default();
     set.text(tags::SPECIFIC_CHARACTER_SET, "ISO_IR 192");
     set.text(tags::INSTANCE_CREATION_DATE, &maker.date);
     set.text(tags::INSTANCE_CREATION_TIME, &maker.time);
     set.text(tags::SOP_CLASS_UID, kind.sop_class_uid());
-    let instance = maker.uid(study_uid, &format!("{} {number}", kind.as_str()));
+    let instance = maker.uid(study_uid, &format!("{} {number}", series.key));
     set.text(tags::SOP_INSTANCE_UID, &instance);
     source.patient_and_study(&mut set);
     set.text(tags::MODALITY, kind.modality());
-    set.text(
-        tags::SERIES_INSTANCE_UID,
-        &maker.uid(study_uid, kind.as_str()),
-    );
-    set.text(tags::SERIES_NUMBER, kind.series_number());
-    set.text(tags::SERIES_DESCRIPTION, kind.series_description());
+    set.text(tags::SERIES_INSTANCE_UID, &maker.uid(study_uid, series.key));
+    set.text(tags::SERIES_NUMBER, series.number);
+    set.text(tags::SERIES_DESCRIPTION, series.description);
     set.text(tags::SERIES_DATE, &maker.date);
     set.text(tags::SERIES_TIME, &maker.time);
     set.text(tags::INSTANCE_NUMBER, &number.to_string());

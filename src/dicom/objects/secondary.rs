@@ -47,7 +47,7 @@ fn one(
             "a key image has another size than it says",
         ));
     }
-    let mut set = begin(source, maker, Kind::Sc, number);
+    let mut set = begin(source, maker, Kind::Sc.series(), number);
     set.texts(tags::IMAGE_TYPE, &["DERIVED", "SECONDARY"]);
     set.text(tags::CONVERSION_TYPE, "WSD");
     set.text(tags::BODY_PART_EXAMINED, "BRAIN");

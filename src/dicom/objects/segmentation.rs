@@ -9,7 +9,7 @@ use super::codes::{
     ANATOMICAL_STRUCTURE, ARTIFICIAL_INTELLIGENCE, LEFT, RIGHT, SEGMENTATION, SOURCE_IMAGE, site_of,
 };
 use super::set::Set;
-use super::{CannotMake, Kind, Maker, Object, Source, SourceImage, begin, finish};
+use super::{CannotMake, Kind, Maker, Object, Series, Source, SourceImage, begin, finish};
 use crate::norms::structures::STRUCTURES;
 use crate::volume::Affine;
 use crate::volume::affine::{Vector, add, apply, inverse, scale, subtract};
@@ -26,6 +26,43 @@ pub struct Labels<'a> {
     pub affine: &'a Affine,
     /// FreeSurfer codes, 0 for nothing.
     pub codes: &'a [u8],
+}
+
+/// What is segmented.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Of {
+    /// Structures of the brain, on the series that volumes were measured on.
+    Structures,
+    /// Lesions alone, on the series that they were seen on.
+    Lesions,
+}
+
+impl Of {
+    fn series(self) -> Series {
+        match self {
+            Self::Structures => Kind::Seg.series(),
+            Self::Lesions => Series {
+                key: "seg lesions",
+                number: "9905",
+                description: "firstread lesions (research use)",
+                ..Kind::Seg.series()
+            },
+        }
+    }
+
+    /// (0070,0080) and (0070,0081).
+    fn content(self) -> [&'static str; 2] {
+        match self {
+            Self::Structures => [
+                "BRAIN",
+                "brain structures; research use; not a medical device",
+            ],
+            Self::Lesions => [
+                "LESIONS",
+                "white matter lesions; research use; not a medical device",
+            ],
+        }
+    }
 }
 
 /// Which segment a structure became: FreeSurfer code to segment number.
@@ -47,6 +84,7 @@ struct Frame {
 pub fn segmentation(
     source: &Source,
     maker: &Maker,
+    of: Of,
     labels: &Labels<'_>,
 ) -> Result<(Object, Segments), CannotMake> {
     let frame_of_reference = source.frame_of_reference_uid().ok_or_else(|| {
@@ -58,18 +96,16 @@ pub fn segmentation(
         .ok_or_else(|| CannotMake::because("the images do not say where they lie"))?;
     let frames = frames(source, labels)?;
     let segments = number_segments(&frames);
-    let mut set = begin(source, maker, Kind::Seg, 1);
+    let mut set = begin(source, maker, of.series(), 1);
     set.texts(tags::IMAGE_TYPE, &["DERIVED", "PRIMARY"]);
-    set.text(tags::CONTENT_LABEL, "BRAIN");
-    set.text(
-        tags::CONTENT_DESCRIPTION,
-        "brain structures; research use; not a medical device",
-    );
+    let [label, description] = of.content();
+    set.text(tags::CONTENT_LABEL, label);
+    set.text(tags::CONTENT_DESCRIPTION, description);
     set.empty(tags::CONTENT_CREATOR_NAME);
     set.text(tags::FRAME_OF_REFERENCE_UID, frame_of_reference);
     set.empty(tags::POSITION_REFERENCE_INDICATOR);
     referenced_series(&mut set, source);
-    dimensions(&mut set, source, maker);
+    dimensions(&mut set, source, maker, of);
     let geometry = &first.geometry;
     let size = |n: usize| {
         u16::try_from(n).map_err(|_| CannotMake::because("the images are too large to segment"))
@@ -225,8 +261,12 @@ fn referenced_series(set: &mut Set, source: &Source) {
 }
 
 /// Frames are indexed by segment and position (PS3.3 C.7.6.17).
-fn dimensions(set: &mut Set, source: &Source, maker: &Maker) {
-    let uid = maker.uid(&source.header.study_uid, "dimensions");
+fn dimensions(set: &mut Set, source: &Source, maker: &Maker, of: Of) {
+    let what = match of {
+        Of::Structures => "dimensions",
+        Of::Lesions => "dimensions of lesions",
+    };
+    let uid = maker.uid(&source.header.study_uid, what);
     let mut organization = Set::default();
     organization.text(tags::DIMENSION_ORGANIZATION_UID, &uid);
     set.item(tags::DIMENSION_ORGANIZATION_SEQUENCE, organization);

@@ -1,5 +1,7 @@
 //! A report says what it knows, and what it does not know.
 
+mod crowded;
+
 use std::sync::Arc;
 
 use super::*;
@@ -97,7 +99,10 @@ pub(crate) fn facts() -> Facts {
         not_measured: None,
         lesions: None,
         lesion_series: None,
+        lesion_series_uid: None,
         no_lesions: None,
+        follow_up: None,
+        not_compared: None,
         volumetry: "not_done".into(),
         volumetry_reason: Some("not part of this version".into()),
         settled: true,
@@ -323,7 +328,7 @@ fn volumetry_says_lesions_ratios_sides_and_how_good_it_is() {
         [
             "1 lesion, 2.20 ml (0.15 % of intracranial volume): 2.20 ml left, 0.00 ml right.",
             "The largest: 2.20 ml, left, deep white matter.",
-            "Deep white matter: 1 lesion, 2.20 ml",
+            "Deep white matter: 1 lesion, 2.20 ml.",
         ]
     );
     assert_eq!(
@@ -350,7 +355,7 @@ fn volumetry_says_lesions_ratios_sides_and_how_good_it_is() {
         [
             "1 Läsion, 2,20 ml (0,15 % des intrakraniellen Volumens): 2,20 ml links, 0,00 ml rechts.",
             "Die größte: 2,20 ml, links, tiefe weiße Substanz.",
-            "Tiefe weiße Substanz: 1 Läsion, 2,20 ml",
+            "Tiefe weiße Substanz: 1 Läsion, 2,20 ml.",
         ]
     );
     assert_eq!(

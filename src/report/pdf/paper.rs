@@ -19,6 +19,7 @@ const LACKING: char = '\u{b7}';
 
 /// Colours on paper.
 pub(super) const INK: [u8; 3] = [20, 26, 32];
+pub(super) const PAPER: [u8; 3] = [255, 255, 255];
 pub(super) const PALE: [u8; 3] = [92, 102, 112];
 pub(super) const RULE: [u8; 3] = [200, 206, 212];
 pub(super) const BAND: [u8; 3] = [190, 205, 222];
