@@ -231,13 +231,9 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let server = Server::start(config, Arc::new(SteadyClock::default()))
         .await
         .map_err(|e| (1, e))?;
-    let hl7 = server.hl7.map(|at| format!("  HL7 on {at}"));
-    let dicom = server.dicom.map(|at| format!("  DICOM on {at}"));
     say(&format!(
-        "firstread is ready: http://{}/{}{}\n{}",
-        server.http,
-        dicom.unwrap_or_default(),
-        hl7.unwrap_or_default(),
+        "firstread is ready: {}\n{}",
+        server.at.in_words(),
         crate::RESEARCH_USE
     ));
     server.run(asked_to_stop()).await.map_err(|e| (1, e))

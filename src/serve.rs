@@ -10,7 +10,6 @@ mod retention;
 mod role;
 mod watch;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +38,7 @@ use crate::store::ranks::Ranker;
 use crate::store::turns::Duty;
 use crate::store::{Files, Store};
 use crate::telemetry;
+use crate::tls::Live;
 use crate::web::{self, Health, Subscribing, WebState};
 use crate::worklist::NewsDesk;
 use doors::Doors;
@@ -49,17 +49,15 @@ pub use retention::RetentionSettings;
 pub(crate) use retention::used_percent;
 pub use role::{Part, ProcessSettings};
 
+pub use doors::Addresses;
+
 /// The norm table, in the binary.
 pub const NORM_TABLE: &str = include_str!("../norms/norms_synthseg_v0.json");
 
 /// A running server.
 pub struct Server {
-    /// Where pages and API are.
-    pub http: SocketAddr,
-    /// Where DICOM is, if this process receives.
-    pub dicom: Option<SocketAddr>,
-    /// Where HL7 is, if it is on.
-    pub hl7: Option<SocketAddr>,
+    /// Where others connect.
+    pub at: Addresses,
     /// The database.
     pub store: Store,
     clock: SharedClock,
@@ -82,10 +80,14 @@ impl Server {
         let http = Doors::open_http(&config)?;
         let started = CancellationToken::new();
         let door = http.try_clone().map_err(|e| format!("http: {e}"))?;
-        let answering = tokio::spawn(web::answer_while_starting(door, started.clone()));
+        // whoever speaks TLS waits: an answer in the clear would be none
+        let answering = (!config.web.is_tls())
+            .then(|| tokio::spawn(web::answer_while_starting(door, started.clone())));
         let opened = Box::pin(Self::start_after(config, clock, files, http)).await;
         started.cancel();
-        let _ = answering.await;
+        if let Some(answering) = answering {
+            let _ = answering.await;
+        }
         opened
     }
 
@@ -111,10 +113,9 @@ impl Server {
         let presence = Presence::join(&store, &files, &clock, &health, part)
             .await
             .map_err(database)?;
+        let at = doors.addresses()?;
         let mut server = Self {
-            http: doors.http.local_addr().map_err(|e| e.to_string())?,
-            dicom: doors.dicom.as_ref().and_then(|l| l.local_addr().ok()),
-            hl7: doors.hl7.as_ref().and_then(|l| l.local_addr().ok()),
+            at,
             store: store.clone(),
             clock: clock.clone(),
             stop: CancellationToken::new(),
@@ -137,7 +138,7 @@ impl Server {
         server
             .start_parts(config, clock, files, doors, health)
             .await?;
-        info!(http = %server.http, dicom = ?server.dicom, role = %part, run = store.run(), "ready");
+        info!(http = %at.http, dicom = ?at.dicom, role = %part, run = store.run(), "ready");
         Ok(server)
     }
 
@@ -192,11 +193,11 @@ impl Server {
         self.start_outbox(&config, &clock, &alerts, &health, comers)?;
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
-            web::serve(doors.http, state, stop)
+            web::serve(doors.http, doors.https, state, stop)
                 .await
                 .map_err(|e| format!("web: {e}"))
         });
-        if let Some(listener) = doors.dicom {
+        if let Some(dicom) = doors.dicom {
             let parts = IntakeParts {
                 store: store.clone(),
                 files: files.clone(),
@@ -206,9 +207,9 @@ impl Server {
                 news: news.clone(),
                 work: work.clone(),
             };
-            self.start_dicom(listener, parts, &config).await?;
+            self.start_dicom(dicom, parts, &config).await?;
         }
-        self.start_hl7(doors.hl7, &config, &clock, ranker, news)?;
+        self.start_hl7(doors.hl7, &config, &clock, ranker, news);
         if let Some(analyst) = analyst {
             self.start_priors(&config, &clock);
             let retention = Retention {
@@ -232,7 +233,7 @@ impl Server {
     /// Starts what takes objects.
     async fn start_dicom(
         &mut self,
-        listener: TcpListener,
+        dicom: receive::Doors,
         parts: IntakeParts,
         config: &Config,
     ) -> Result<(), String> {
@@ -241,7 +242,7 @@ impl Server {
             .map_err(database)?;
         let (settings, stop) = (config.dicom.clone(), self.stop.clone());
         self.tasks.spawn(async move {
-            receive::serve(listener, settings, intake, stop)
+            receive::serve(dicom, settings, intake, stop)
                 .await
                 .map_err(|e| format!("dicom: {e}"))
         });
@@ -337,16 +338,15 @@ impl Server {
     /// Starts what takes messages of the RIS, where it is wanted.
     fn start_hl7(
         &mut self,
-        listener: Option<TcpListener>,
+        door: Option<(TcpListener, Option<Arc<Live>>)>,
         config: &Config,
         clock: &SharedClock,
         ranker: Arc<Ranker>,
         news: NewsDesk,
-    ) -> Result<(), String> {
-        let Some(listener) = listener else {
-            return Ok(());
+    ) {
+        let Some((listener, tls)) = door else {
+            return;
         };
-        let tls = config.hl7.acceptor()?;
         let receiver = Receiver {
             store: self.store.clone(),
             clock: clock.clone(),
@@ -359,7 +359,6 @@ impl Server {
             hl7::listen::serve(listener, receiver, tls, stop).await;
             Ok(())
         });
-        Ok(())
     }
 
     /// Serves until a part fails or [`Server::stop`] was asked for by `stopping`.
