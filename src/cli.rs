@@ -1,9 +1,11 @@
 //! The command line. Exit codes: 0 done, 1 internal, 2 usage, 3 bad input, 4 not analysed.
 
+mod audit;
 mod backup;
 mod calibrate;
 mod memory;
 mod simulate;
+mod tokens;
 mod validate;
 
 use std::net::SocketAddr;
@@ -15,7 +17,7 @@ use clap::{Parser, Subcommand};
 
 use crate::analysis::Runtime;
 use crate::analysis::analyze::{self, Person, Problem, Tools};
-use crate::clock::{Clock, SteadyClock, SystemClock};
+use crate::clock::SteadyClock;
 use crate::config::Config;
 use crate::dicom::decode::{self, DecodeLimits};
 use crate::norms::{Norms, Sex};
@@ -99,28 +101,13 @@ enum Command {
     Simulate(simulate::Simulate),
     /// Bearer tokens.
     #[command(subcommand)]
-    Token(TokenCommand),
+    Token(tokens::Tokens),
+    /// The audit trail: verify and export it.
+    #[command(subcommand)]
+    Audit(audit::Audit),
     /// Decodes one series in a process of its own; the server calls it.
     #[command(name = decode::SUBCOMMAND, hide = true)]
     Decode,
-}
-
-#[derive(Debug, Subcommand)]
-enum TokenCommand {
-    /// Makes a token and prints it; it is never shown again.
-    Create {
-        /// Whose it is.
-        name: String,
-        /// reader, technologist, admin, auditor or integration.
-        #[arg(long, value_parser = role)]
-        role: Role,
-        /// Data folder.
-        #[arg(long)]
-        data: Option<PathBuf>,
-        /// Settings file, in place of config/*.toml.
-        #[arg(long)]
-        config: Option<PathBuf>,
-    },
 }
 
 fn role(text: &str) -> Result<Role, String> {
@@ -191,12 +178,8 @@ pub fn main() -> ExitCode {
         Command::Calibrate(arguments) => calibrate::run(arguments),
         Command::Validate(arguments) => validate::run(&arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),
-        Command::Token(TokenCommand::Create {
-            name,
-            role,
-            data,
-            config,
-        }) => settings(config.as_deref(), data).and_then(|c| block_on(create_token(c, name, role))),
+        Command::Token(arguments) => tokens::run(arguments),
+        Command::Audit(arguments) => audit::run(arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -310,7 +293,8 @@ async fn asked_to_stop() {
     }
 }
 
-async fn create_token(config: Config, name: String, role: Role) -> Result<(), Failure> {
+/// The database of a data folder that is there.
+async fn open_store(config: &Config) -> Result<Store, Failure> {
     let data = &config.listen.data;
     if config.database_url().is_none() && !data.is_dir() {
         return Err((
@@ -318,15 +302,9 @@ async fn create_token(config: Config, name: String, role: Role) -> Result<(), Fa
             format!("data folder {} is not there", data.display()),
         ));
     }
-    let store = Store::open(config.database_url(), data)
+    Store::open(config.database_url(), data)
         .await
-        .map_err(|e| (1, format!("database: {e}")))?;
-    let token = store
-        .create_token(&name, role, SystemClock.now_ms())
-        .await
-        .map_err(|e| (BAD_INPUT, e.to_string()))?;
-    println!("{token}");
-    Ok(())
+        .map_err(|e| (1, format!("database: {e}")))
 }
 
 /// Tells the administrator how to sign in for the first time. On standard output, not in the log.

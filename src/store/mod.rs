@@ -41,6 +41,7 @@ pub mod settings;
 pub mod shown;
 pub mod spread;
 pub mod subscriptions;
+pub mod trail;
 pub mod turns;
 mod unreached;
 pub mod watch;
