@@ -7,113 +7,45 @@
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::DbBackend;
 
+/// The steps of these names, each with the SQL file of its name.
+macro_rules! steps {
+    ($($name:literal),* $(,)?) => {
+        vec![$(Box::new(SqlStep { name: $name, up: include_str!(concat!($name, ".sql")) }) as Box<dyn MigrationTrait>),*]
+    };
+}
+
 /// All steps in order.
 pub struct Migrator;
 
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![
-            Box::new(SqlStep {
-                name: "m20261123_000001_start",
-                up: include_str!("m20261123_000001_start.sql"),
-            }),
-            Box::new(SqlStep {
-                name: "m20261124_000001_reading",
-                up: include_str!("m20261124_000001_reading.sql"),
-            }),
-            Box::new(SqlStep {
-                name: "m20261124_000002_outbox",
-                up: include_str!("m20261124_000002_outbox.sql"),
-            }),
-            Box::new(SqlStep {
-                name: "m20261124_000003_open_by_band",
-                up: include_str!("m20261124_000003_open_by_band.sql"),
-            }),
-            Box::new(SqlStep {
-                name: "m20261126_000010_alert_rounds",
-                up: include_str!("m20261126_000010_alert_rounds.sql"),
-            }),
-            Box::new(SqlStep {
-                name: "m20261126_000011_delivery_message",
-                up: include_str!("m20261126_000011_delivery_message.sql"),
-            }),
-            Box::new(SqlStep {
-                name: "m20261126_000012_resolved",
-                up: include_str!("m20261126_000012_resolved.sql"),
-            }),
-            Box::new(SqlStep {
-                name: "m20261126_000020_ris",
-                up: include_str!("m20261126_000020_ris.sql"),
-            }),
-            Box::new(SqlStep {
-                name: "m20261126_000021_hl7_results",
-                up: include_str!("m20261126_000021_hl7_results.sql"),
-            }),
-            Box::new(SqlStep {
-                name: "m20261126_000030_settings_in_force",
-                up: include_str!("m20261126_000030_settings_in_force.sql"),
-            }),
-            Box::new(SqlStep {
-                name: "m20261126_000031_list_filters",
-                up: include_str!("m20261126_000031_list_filters.sql"),
-            }),
-            Box::new(SqlStep {
-                name: "m20261126_000032_audit",
-                up: include_str!("m20261126_000032_audit.sql"),
-            }),
-            Box::new(SqlStep {
-                name: "m20261126_000040_measurement",
-                up: include_str!("m20261126_000040_measurement.sql"),
-            }),
-            Box::new(SqlStep {
-                name: "m20261126_000050_results",
-                up: include_str!("m20261126_000050_results.sql"),
-            }),
-            Box::new(SqlStep {
-                name: "m20261126_000060_list_index",
-                up: include_str!("m20261126_000060_list_index.sql"),
-            }),
-            Box::new(SqlStep {
-                name: "m20261126_000061_read_index",
-                up: include_str!("m20261126_000061_read_index.sql"),
-            }),
-            Box::new(SqlStep {
-                name: "m20261126_000070_fhir_subscriptions",
-                up: include_str!("m20261126_000070_fhir_subscriptions.sql"),
-            }),
-            Box::new(SqlStep {
-                name: "m20261126_000071_destinations",
-                up: include_str!("m20261126_000071_destinations.sql"),
-            }),
-            Box::new(SqlStep {
-                name: "m20261126_000080_commitment",
-                up: include_str!("m20261126_000080_commitment.sql"),
-            }),
-            Box::new(SqlStep {
-                name: "m20261126_000085_follow_up",
-                up: include_str!("m20261126_000085_follow_up.sql"),
-            }),
-            Box::new(SqlStep {
-                name: "m20261126_000086_priors",
-                up: include_str!("m20261126_000086_priors.sql"),
-            }),
-            Box::new(SqlStep {
-                name: "m20261126_000087_read_outcome",
-                up: include_str!("m20261126_000087_read_outcome.sql"),
-            }),
-            Box::new(SqlStep {
-                name: "m20261126_000072_access",
-                up: include_str!("m20261126_000072_access.sql"),
-            }),
-            Box::new(SqlStep {
-                name: "m20261126_000073_audit_trail",
-                up: include_str!("m20261126_000073_audit_trail.sql"),
-            }),
-            Box::new(SqlStep {
-                name: "m20261126_000075_process",
-                up: include_str!("m20261126_000075_process.sql"),
-            }),
+        steps![
+            "m20261123_000001_start",
+            "m20261124_000001_reading",
+            "m20261124_000002_outbox",
+            "m20261124_000003_open_by_band",
+            "m20261126_000010_alert_rounds",
+            "m20261126_000011_delivery_message",
+            "m20261126_000012_resolved",
+            "m20261126_000020_ris",
+            "m20261126_000021_hl7_results",
+            "m20261126_000030_settings_in_force",
+            "m20261126_000031_list_filters",
+            "m20261126_000032_audit",
+            "m20261126_000040_measurement",
+            "m20261126_000050_results",
+            "m20261126_000060_list_index",
+            "m20261126_000061_read_index",
+            "m20261126_000070_fhir_subscriptions",
+            "m20261126_000071_destinations",
+            "m20261126_000080_commitment",
+            "m20261126_000085_follow_up",
+            "m20261126_000086_priors",
+            "m20261126_000087_read_outcome",
+            "m20261126_000072_access",
+            "m20261126_000073_audit_trail",
+            "m20261126_000075_process",
         ]
     }
 }
