@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use firstread::dicom::receive::{
-    self, AssociationId, BadObject, Kept, ObjectSink, ReceiveSettings, ReceivedObject, Refusal,
+    self, AssociationId, BadObject, Body, Kept, ObjectSink, ReceiveSettings, ReceivedObject,
+    Refusal,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -43,7 +44,10 @@ impl ObjectSink for Folder {
 
 fn store(dir: &Path, object: &ReceivedObject) -> io::Result<()> {
     let name = format!("{}.dcm", object.header.sop_instance_uid);
-    fs::rename(&object.temp_path, dir.join(name))?;
+    let Body::File { temp_path, .. } = &object.body else {
+        return Err(io::Error::other("this sink takes no memory"));
+    };
+    fs::rename(temp_path, dir.join(name))?;
     File::open(dir)?.sync_all()
 }
 

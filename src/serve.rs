@@ -203,6 +203,7 @@ impl Server {
                 files: files.clone(),
                 clock: clock.clone(),
                 settings: config.intake.clone(),
+                reserve_bytes: config.dicom.disk_reserve_bytes,
                 ranker: ranker.clone(),
                 news: news.clone(),
                 work: work.clone(),
@@ -237,14 +238,12 @@ impl Server {
         parts: IntakeParts,
         config: &Config,
     ) -> Result<(), String> {
-        let intake = Intake::start(parts, self.stop.clone())
-            .await
-            .map_err(database)?;
+        let intake = Intake::start(parts, self.stop.clone()).await?;
         let (settings, stop) = (config.dicom.clone(), self.stop.clone());
         self.tasks.spawn(async move {
-            receive::serve(dicom, settings, intake, stop)
-                .await
-                .map_err(|e| format!("dicom: {e}"))
+            let served = receive::serve(dicom, settings, intake.clone(), stop).await;
+            intake.finish().await;
+            served.map_err(|e| format!("dicom: {e}"))
         });
         Ok(())
     }

@@ -7,6 +7,8 @@ mod common;
 mod durable;
 #[path = "crash/fuzz.rs"]
 mod fuzz;
+#[path = "crash/log.rs"]
+mod log;
 #[path = "crash/loris.rs"]
 mod loris;
 #[path = "crash/scale.rs"]
@@ -117,6 +119,9 @@ async fn crash_once(database: &common::Database, studies: &[Vec<PathBuf>], run: 
         "run {run}: killed after {wait:?}, {} objects acknowledged",
         acknowledged.len()
     );
+    if run % 2 == 1 {
+        log::tear(data.path());
+    }
     server.kill_and_restart();
 
     let store = Store::open(
@@ -138,11 +143,13 @@ async fn crash_once(database: &common::Database, studies: &[Vec<PathBuf>], run: 
             study_uid(file),
             tag(file, "0020,000e")
         );
+        let on_disk = std::fs::read(data.path().join(&kept)).unwrap_or_default();
         assert!(
-            data.path().join(&kept).is_file(),
-            "acknowledged but not on disk: {kept}"
+            on_disk.ends_with(&log::data_set(file)),
+            "acknowledged but not on disk as it was sent: {kept}"
         );
     }
+    log::nothing_is_left_over(data.path());
     let touched: HashSet<String> = acknowledged.iter().map(|f| study_uid(f)).collect();
     for uid in touched {
         let item = server.wait_until_ranked(&uid).await;

@@ -1,13 +1,19 @@
-//! Instance to series to study: what was received is moved into place and recorded,
-//! conflicts are kept aside, and series are watched until they are complete.
+//! Instance to series to study: what was received is durable in a log when it is answered, becomes files and
+//! rows behind the answer, conflicts are kept aside, and series are watched until they are complete.
 
 mod age;
+mod known;
+mod log;
+mod pace;
+mod place;
 mod recorder;
 mod settle;
+mod sink;
+mod watch;
 
 pub use age::age_years;
-pub use recorder::{Intake, IntakeParts};
 pub use settle::{Settle, SettleRules};
+pub use sink::{Intake, IntakeParts};
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +33,9 @@ pub struct IntakeSettings {
     /// `intake.quarantine_objects_max`: objects whose bytes are kept in quarantine; beyond it
     /// only the reason is recorded.
     pub quarantine_objects_max: usize,
+    /// `intake.log_mib_max`: acknowledged objects that have no file and row yet, in MiB; beyond it
+    /// senders wait.
+    pub log_mib_max: u64,
 }
 
 impl Default for IntakeSettings {
@@ -37,6 +46,7 @@ impl Default for IntakeSettings {
             open_association_quiet_ms: 20_000,
             prior_after_days: 0,
             quarantine_objects_max: 10_000,
+            log_mib_max: 1_024,
         }
     }
 }
@@ -64,6 +74,8 @@ impl IntakeSettings {
             0,
             3_600_000,
         )?;
+        let log_mib_max = i64::try_from(self.log_mib_max).unwrap_or(i64::MAX);
+        within("log_mib_max", log_mib_max, 16, 1 << 20)?;
         within("prior_after_days", self.prior_after_days, 0, 100_000)
     }
 }

@@ -1,75 +1,80 @@
-//! One task moves objects into place and records them, a batch at a time: while one batch is
-//! synced the next one gathers, so the cost of durability is shared by all associations.
+//! One task makes files and rows of objects, a batch at a time, behind the answer of most of them.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
-use tokio::sync::{Mutex, Notify, mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, mpsc, oneshot};
+use tracing::{error, warn};
 
-use super::{IntakeSettings, OWN_UID_ROOT, Settle, SettleRules, age_years};
-use crate::clock::SharedClock;
-use crate::dicom::receive::{
-    AssociationId, BadObject, CommitmentReport, Kept, ObjectSink, ReceivedObject, Refusal,
-};
-use crate::store::arrivals::{Arrival, PatientKey, Recent, TouchedSeries};
-use crate::store::files::{Files, move_into_place, sync_folder};
+use super::known::other_patient;
+use super::log::{Entry, Logged, Place};
+use super::pace::Pace;
+use super::place::{Bytes, place_all, read_all, to_quarantine, write_quarantine};
+use super::sink::{IntakeParts, refusal};
+use super::{OWN_UID_ROOT, Settle, age_years};
+use crate::dicom::header::ObjectHeader;
+use crate::dicom::receive::{AssociationId, Kept, Pool, ReceivedObject, Refusal};
+use crate::store::StoreError;
+use crate::store::arrivals::{Arrival, Recent, TouchedSeries};
+use crate::store::files::Files;
 use crate::store::intake::QuarantineEntry;
-use crate::store::ranks::Ranker;
-use crate::store::{Store, StoreError};
 use crate::telemetry;
-use crate::worklist::NewsDesk;
 
-/// Objects waiting to be recorded, and most in one batch.
-const BATCH_MAX: usize = 128;
-/// How often complete series are looked for.
-const SETTLE_EVERY: Duration = Duration::from_millis(250);
-/// How often series are looked for whose receiver is gone.
-const ADOPT_EVERY: Duration = Duration::from_secs(5);
-/// How much longer than any series of its own a receiver leaves another's alone, in milliseconds.
-const ADOPTED_AFTER_MS: i64 = 10_000;
-/// Older ones are taken up by the next start, in milliseconds.
-const ADOPTED_WITHIN_MS: i64 = 900_000;
+/// Most objects in one batch.
+const BATCH_MAX: usize = 64;
+/// Most bytes of objects from the log in one batch.
+const BATCH_BYTES_MAX: u64 = 32 << 20;
 /// How often the list hears of a study that is still arriving.
 const NEWS_EVERY_MS: i64 = 1_000;
-/// Refused: Out of resources (PS3.4 table B.2-1).
-const OUT_OF_RESOURCES: u16 = 0xA700;
+/// Pause before what failed is tried again.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// How often an object that alone cannot be recorded is tried before it is kept aside.
+const TRIES_MAX: u32 = 5;
 
-/// What intake works with.
-#[derive(Clone)]
-pub struct IntakeParts {
-    /// Database.
-    pub store: Store,
-    /// Data folder.
-    pub files: Files,
-    /// Time.
-    pub clock: SharedClock,
-    /// Settings.
-    pub settings: IntakeSettings,
-    /// Ranking of new studies.
-    pub ranker: Arc<Ranker>,
-    /// The list.
-    pub news: NewsDesk,
-    /// Rung when there is a new job.
-    pub work: Arc<Notify>,
+/// What the recorder is told, in order.
+#[derive(Debug)]
+pub enum Item {
+    /// An object, in the log or in the spool.
+    Object(Box<Waiting>),
+    /// An association is over.
+    Ended(AssociationId),
+    /// Somebody wants to know when all before this is recorded.
+    Flush(oneshot::Sender<()>),
 }
 
-struct Waiting {
-    object: ReceivedObject,
-    answer: oneshot::Sender<Result<Kept, Refusal>>,
+/// An object without file and row.
+#[derive(Debug)]
+pub struct Waiting {
+    header: ObjectHeader,
+    association: Option<AssociationId>,
+    calling_ae: String,
+    received_at: i64,
+    size_bytes: u64,
+    source: Source,
+    /// Who waits for what becomes of it.
+    answer: Option<oneshot::Sender<Result<Kept, Refusal>>>,
+    tries: u32,
 }
 
-/// The sink that `dicom::receive` hands objects to.
-pub struct Intake {
-    queue: mpsc::Sender<Waiting>,
-    parts: IntakeParts,
-    settle: Arc<Mutex<Settle>>,
-    set_aside: AtomicU64,
+#[derive(Debug)]
+enum Source {
+    /// A synced file in the spool; not ours until it is answered.
+    Spool { path: PathBuf, digest: String },
+    /// A record of the log, acknowledged or about to be.
+    Log {
+        place: Place,
+        meta_bytes: u32,
+        _share: Option<OwnedSemaphorePermit>,
+    },
+}
+
+/// With its bytes at hand.
+struct Ready {
+    waiting: Waiting,
+    bytes: Bytes,
+    digest: String,
 }
 
 enum Verdict {
@@ -78,193 +83,255 @@ enum Verdict {
     New(String),
 }
 
-impl Intake {
-    /// Takes up series that an earlier process left unsettled, and starts recording.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn start(
-        parts: IntakeParts,
-        stop: CancellationToken,
-    ) -> Result<Arc<Self>, StoreError> {
-        let rules = SettleRules {
-            quiet_ms_max: parts.settings.quiet_ms_max,
-            open_association_quiet_ms: parts.settings.open_association_quiet_ms,
-        };
-        let mut settle = Settle::new(rules);
-        let now = parts.clock.now_ms();
-        let alone = parts.store.processes().await?.len() <= 1;
-        // Beside other receivers only what nobody else is getting images of.
-        let since = (!alone).then(|| left_alone(&parts.settings, now, i64::MAX));
-        for s in parts.store.unsettled_series(since).await? {
-            let images = u64::try_from(s.images).unwrap_or(0);
-            settle.watch(
-                s.series_id,
-                s.study_id,
-                images,
-                parts.settings.quiet_ms,
-                now,
-            );
+impl Waiting {
+    /// One that is in the log.
+    pub fn logged(logged: Logged) -> Self {
+        let Logged { entry, place } = logged;
+        let Entry {
+            header,
+            association,
+            calling_ae,
+            received_at,
+            meta_bytes,
+            verdict,
+            share,
+        } = entry;
+        Self {
+            header,
+            association,
+            calling_ae,
+            received_at,
+            size_bytes: place.size_bytes(),
+            source: Source::Log {
+                place,
+                meta_bytes,
+                _share: share,
+            },
+            answer: verdict,
+            tries: 0,
         }
-        let settle = Arc::new(Mutex::new(settle));
-        let (queue, waiting) = mpsc::channel(BATCH_MAX);
-        let recorder = Recorder {
-            parts: parts.clone(),
-            settle: settle.clone(),
-            told: HashMap::new(),
-            recent: Recent::default(),
-        };
-        tokio::spawn(recorder.run(waiting));
-        tokio::spawn(adopt_loop(parts.clone(), settle.clone(), stop.clone()));
-        tokio::spawn(settle_loop(parts.clone(), settle.clone(), stop));
-        Ok(Arc::new(Self {
-            queue,
-            parts,
-            settle,
-            set_aside: AtomicU64::new(0),
-        }))
-    }
-}
-
-#[async_trait]
-impl ObjectSink for Intake {
-    async fn keep(&self, object: ReceivedObject) -> Result<Kept, Refusal> {
-        let (answer, answered) = oneshot::channel();
-        if self.queue.send(Waiting { object, answer }).await.is_err() {
-            return Err(refusal("the server is stopping"));
-        }
-        answered
-            .await
-            .unwrap_or_else(|_| Err(refusal("the server is stopping")))
     }
 
-    async fn commitment(&self, report: CommitmentReport) -> Result<bool, Refusal> {
-        let CommitmentReport {
-            transaction_uid,
-            all_kept,
-        } = report;
-        let now_ms = self.parts.clock.now_ms();
-        let taken = self
-            .parts
-            .store
-            .take_commitment_report(&transaction_uid, all_kept, now_ms);
-        let known = taken.await.map_err(|e| {
-            error!(error = %e, "could not note a commitment");
-            refusal("could not be noted")
-        })?;
-        if known && !all_kept {
-            warn!("a destination stored an object and does not commit to keep it");
-        }
-        Ok(known)
-    }
-
-    async fn set_aside(&self, object: BadObject) {
-        let kept = self.set_aside.fetch_add(1, Ordering::Relaxed);
-        let keep_bytes = kept < self.parts.settings.quarantine_objects_max as u64;
-        let entry = QuarantineEntry {
-            sop_uid: object.sop_instance_uid.chars().take(64).collect(),
-            study_uid: None,
+    /// One that is in the spool.
+    pub fn spooled(
+        object: ReceivedObject,
+        path: PathBuf,
+        digest: String,
+        received_at: i64,
+        answer: oneshot::Sender<Result<Kept, Refusal>>,
+    ) -> Self {
+        Self {
+            header: object.header,
+            association: Some(object.association),
             calling_ae: object.calling_ae,
-            reason: object.reason,
-            path: None,
+            received_at,
             size_bytes: object.size_bytes,
-            received_at: self.parts.clock.now_ms(),
-        };
-        let entry = if keep_bytes {
-            to_quarantine(&self.parts.files, &object.temp_path, entry).await
-        } else {
-            let _ = tokio::fs::remove_file(&object.temp_path).await;
-            entry
-        };
-        if let Err(e) = self.parts.store.quarantine(vec![entry]).await {
-            error!(error = %e, "could not note a refused object");
+            source: Source::Spool { path, digest },
+            answer: Some(answer),
+            tries: 0,
         }
     }
 
-    async fn association_ended(&self, association: AssociationId) {
-        self.settle.lock().await.ended(association);
+    fn is_logged(&self) -> bool {
+        matches!(self.source, Source::Log { .. })
+    }
+
+    fn say(&mut self, what: Result<Kept, Refusal>) {
+        if let Some(answer) = self.answer.take() {
+            let _ = answer.send(what);
+        }
     }
 }
 
-struct Recorder {
+/// Makes files and rows.
+pub struct Recorder {
     parts: IntakeParts,
     settle: Arc<Mutex<Settle>>,
+    pool: Arc<Pool>,
+    pace: Arc<Pace>,
     /// When the list last heard of a study.
     told: HashMap<String, i64>,
     recent: Recent,
 }
 
 impl Recorder {
-    async fn run(mut self, mut waiting: mpsc::Receiver<Waiting>) {
-        let mut batch = Vec::with_capacity(BATCH_MAX);
-        while waiting.recv_many(&mut batch, BATCH_MAX).await > 0 {
-            self.record(std::mem::take(&mut batch)).await;
+    /// One that knows nothing yet.
+    pub fn new(parts: IntakeParts, settle: Arc<Mutex<Settle>>, pace: Arc<Pace>) -> Self {
+        Self {
+            parts,
+            settle,
+            pool: pace.pool(),
+            pace,
+            told: HashMap::new(),
+            recent: Recent::default(),
         }
     }
 
-    async fn record(&mut self, batch: Vec<Waiting>) {
-        // Another receiver may be getting images of the same study: one looks and records at a time.
-        let studies = batch.iter().map(|w| w.object.header.study_uid.as_str());
+    /// Records until nobody can send any more.
+    pub async fn run(mut self, mut items: mpsc::Receiver<Item>) {
+        let mut some = Vec::with_capacity(BATCH_MAX);
+        while items.recv_many(&mut some, BATCH_MAX).await > 0 {
+            let began = Instant::now();
+            let (mut objects, mut ended, mut flushed) = (Vec::new(), Vec::new(), Vec::new());
+            for item in some.drain(..) {
+                match item {
+                    Item::Object(waiting) => objects.push(*waiting),
+                    Item::Ended(association) => ended.push(association),
+                    Item::Flush(done) => flushed.push(done),
+                }
+            }
+            for batch in bounded(objects) {
+                self.record_surely(batch).await;
+            }
+            let mut settle = self.settle.lock().await;
+            for association in ended {
+                settle.ended(association);
+            }
+            drop(settle);
+            for done in flushed {
+                let _ = done.send(());
+            }
+            self.pace.rest(began.elapsed()).await;
+        }
+    }
+
+    /// Tries until each object is recorded, kept aside, or (if it was not acknowledged) refused.
+    async fn record_surely(&mut self, batch: Vec<Waiting>) {
+        let mut parts = vec![batch];
+        while let Some(part) = parts.pop() {
+            let alone = part.len() == 1;
+            let Err(Failed { mut left, cause }) = self.record(part).await else {
+                continue;
+            };
+            error!(%cause, objects = left.len(), "could not record objects");
+            for waiting in &mut left {
+                waiting.tries += u32::from(alone);
+                waiting.say(Err(refusal("could not be recorded, try again later")));
+            }
+            // the others are deleted by who was refused
+            left.retain(Waiting::is_logged);
+            if left.is_empty() {
+                continue;
+            }
+            tokio::time::sleep(AGAIN_AFTER).await;
+            if alone
+                && left.iter().all(|w| w.tries >= TRIES_MAX)
+                && self.parts.store.ping().await.is_ok()
+            {
+                left = self.give_up(left, &cause).await;
+            }
+            // one by one, so that one bad object holds up no other
+            parts.extend(left.into_iter().rev().map(|waiting| vec![waiting]));
+        }
+    }
+
+    /// Makes files and rows of a batch. Another receiver may be getting images of the same study: one
+    /// looks and records at a time.
+    async fn record(&mut self, batch: Vec<Waiting>) -> Result<(), Failed> {
+        let studies = batch.iter().map(|w| w.header.study_uid.as_str());
         let turn = match self.parts.store.hold_studies(studies).await {
             Ok(turn) => turn,
-            Err(e) => return refuse_all(batch, &e),
+            Err(e) => return Err(Failed::database(batch, &e)),
         };
-        self.record_alone(batch).await;
+        let outcome = self.record_alone(batch).await;
         if let Err(e) = turn.end().await {
             warn!(error = %e, "could not end a turn");
         }
+        outcome
     }
 
-    async fn record_alone(&mut self, batch: Vec<Waiting>) {
-        let verdicts = match self.judge(&batch).await {
-            Ok(verdicts) => verdicts,
-            Err(e) => return refuse_all(batch, &e),
+    async fn record_alone(&mut self, batch: Vec<Waiting>) -> Result<(), Failed> {
+        let ready = match self.read(batch).await {
+            Ok(ready) => ready,
+            Err(failed) => return Err(failed),
         };
-        let now = self.parts.clock.now_ms();
-        let (mut news, mut answers, mut aside) = (Vec::new(), Vec::new(), Vec::new());
-        for (waiting, verdict) in batch.into_iter().zip(verdicts) {
+        let verdicts = match self.judge(&ready).await {
+            Ok(verdicts) => verdicts,
+            Err(e) => return Err(Failed::database(waiting_of(ready), &e)),
+        };
+        let (mut new, mut again, mut aside) = (Vec::new(), Vec::new(), Vec::new());
+        for (ready, verdict) in ready.into_iter().zip(verdicts) {
             match verdict {
-                Verdict::New(path) => news.push((waiting, path)),
-                Verdict::Again => {
-                    let _ = tokio::fs::remove_file(&waiting.object.temp_path).await;
-                    answers.push((waiting.answer, Kept::Again));
+                Verdict::New(path) => new.push((ready, path)),
+                Verdict::Again => again.push(ready),
+                Verdict::Conflict(reason) => aside.push((ready, reason)),
+            }
+        }
+        let outcome = self.keep_new(new).await;
+        if let Err(mut failed) = outcome {
+            // what is the same as one of these is not here before that is
+            failed.left.extend(waiting_of(again));
+            failed
+                .left
+                .extend(aside.into_iter().map(|(ready, _)| ready.waiting));
+            return Err(failed);
+        }
+        for ready in again {
+            if let Bytes::Spooled(path) = &ready.bytes {
+                let _ = tokio::fs::remove_file(path).await;
+            }
+            self.done(ready.waiting, Kept::Again);
+        }
+        self.put_aside(aside).await
+    }
+
+    fn done(&self, mut waiting: Waiting, kept: Kept) {
+        match &kept {
+            Kept::New => telemetry::objects("new", 1, waiting.size_bytes),
+            Kept::Again => telemetry::objects("again", 1, 0),
+            Kept::Quarantined(_) => telemetry::objects("quarantined", 1, 0),
+        }
+        waiting.say(Ok(kept));
+        if let Source::Log { place, .. } = waiting.source {
+            self.pace.settled(place);
+        }
+    }
+
+    async fn read(&self, batch: Vec<Waiting>) -> Result<Vec<Ready>, Failed> {
+        let places: Vec<(Place, u32)> = batch
+            .iter()
+            .filter_map(|w| match &w.source {
+                Source::Log {
+                    place, meta_bytes, ..
+                } => Some((place.clone(), *meta_bytes)),
+                Source::Spool { .. } => None,
+            })
+            .collect();
+        let mut read = read_all(places, &self.pool).await.into_iter();
+        let (mut ready, mut left, mut cause) = (Vec::with_capacity(batch.len()), Vec::new(), None);
+        for waiting in batch {
+            let got = match &waiting.source {
+                Source::Spool { path, digest } => {
+                    Ok((Bytes::Spooled(path.clone()), digest.clone()))
                 }
-                Verdict::Conflict(reason) => {
-                    let entry = conflict_entry(&waiting.object, &reason, now);
-                    aside.push(
-                        to_quarantine(&self.parts.files, &waiting.object.temp_path, entry).await,
-                    );
-                    answers.push((waiting.answer, Kept::Quarantined(reason)));
+                Source::Log { .. } => match read.next() {
+                    Some(Ok((object, digest))) => Ok((Bytes::Read(object), digest)),
+                    Some(Err(e)) => Err(e.to_string()),
+                    None => Err("the log was not read".to_owned()),
+                },
+            };
+            match got {
+                Ok((bytes, digest)) => ready.push(Ready {
+                    waiting,
+                    bytes,
+                    digest,
+                }),
+                Err(e) => {
+                    cause = Some(e);
+                    left.push(waiting);
                 }
             }
         }
-        match self.parts.store.quarantine(aside).await {
-            Ok(()) => {
-                for (answer, kept) in answers {
-                    let outcome = if matches!(kept, Kept::Again) {
-                        "again"
-                    } else {
-                        "quarantined"
-                    };
-                    telemetry::objects(outcome, 1, 0);
-                    let _ = answer.send(Ok(kept));
-                }
-            }
-            Err(e) => {
-                error!(error = %e, "could not note quarantined objects");
-                for (answer, _) in answers {
-                    let _ = answer.send(Err(refusal("the database does not answer")));
-                }
-            }
-        }
-        if !news.is_empty() {
-            self.keep_new(news, now).await;
-        }
+        let Some(cause) = cause else {
+            return Ok(ready);
+        };
+        left.extend(waiting_of(ready));
+        Err(Failed { left, cause })
     }
 
     /// What is to become of each object: the first of equal ones in a batch wins.
-    async fn judge(&mut self, batch: &[Waiting]) -> Result<Vec<Verdict>, StoreError> {
-        let headers = || batch.iter().map(|w| &w.object.header);
+    async fn judge(&mut self, batch: &[Ready]) -> Result<Vec<Verdict>, StoreError> {
+        let headers = || batch.iter().map(|r| &r.waiting.header);
         let sop_uids = headers().map(|h| h.sop_instance_uid.clone()).collect();
         let mut digests = self.parts.store.known_objects(sop_uids).await?;
         let studies: BTreeSet<&str> = headers().map(|h| h.study_uid.as_str()).collect();
@@ -275,8 +342,8 @@ impl Recorder {
             .known_patients(&mut self.recent, studies, now)
             .await?;
         let mut verdicts = Vec::with_capacity(batch.len());
-        for object in batch.iter().map(|w| &w.object) {
-            let h = &object.header;
+        for object in batch {
+            let h = &object.waiting.header;
             let patient = (h.patient.id.clone(), h.patient.issuer.clone());
             let verdict = if let Some(digest) = digests.get(&h.sop_instance_uid) {
                 if *digest == object.digest {
@@ -310,25 +377,49 @@ impl Recorder {
         Ok(verdicts)
     }
 
-    async fn keep_new(&mut self, new: Vec<(Waiting, String)>, now: i64) {
-        let moves: Vec<(PathBuf, PathBuf)> = new
-            .iter()
-            .map(|(w, path)| {
-                (
-                    w.object.temp_path.clone(),
-                    self.parts.files.root().join(path),
-                )
-            })
-            .collect();
-        let outcome = tokio::task::spawn_blocking(move || move_all(&moves)).await;
-        if let Err(e) = outcome.unwrap_or_else(|e| Err(std::io::Error::other(e))) {
-            error!(error = %e, "could not move objects into place");
-            return refuse_new(new, "could not move the object into place");
+    /// Keeps conflicting objects in quarantine with the reason.
+    async fn put_aside(&self, conflicts: Vec<(Ready, String)>) -> Result<(), Failed> {
+        let (mut left, mut cause) = (Vec::new(), None);
+        for (ready, reason) in conflicts {
+            let entry = conflict_entry(&ready.waiting, &reason);
+            let files = &self.parts.files;
+            let kept = match ready.bytes {
+                Bytes::Spooled(path) => Ok(to_quarantine(files, &path, entry).await),
+                Bytes::Read(object) => write_quarantine(files, object, entry).await,
+            };
+            let noted = match kept {
+                Ok(entry) => self.parts.store.quarantine(vec![entry]).await,
+                Err(e) => Err(StoreError::Custom(e.to_string())),
+            };
+            match noted {
+                Ok(()) => self.done(ready.waiting, Kept::Quarantined(reason)),
+                Err(e) => {
+                    cause = Some(format!("could not note quarantined objects: {e}"));
+                    left.push(ready.waiting);
+                }
+            }
         }
-        let arrivals: Vec<Arrival> = new
-            .iter()
-            .map(|(w, path)| self.arrival(&w.object, path, now))
-            .collect();
+        cause.map_or(Ok(()), |cause| Err(Failed { left, cause }))
+    }
+
+    async fn keep_new(&mut self, new: Vec<(Ready, String)>) -> Result<(), Failed> {
+        if new.is_empty() {
+            return Ok(());
+        }
+        let (mut objects, mut waiting, mut arrivals) = (Vec::new(), Vec::new(), Vec::new());
+        for (ready, path) in new {
+            let arrival = self.arrival(&ready, &path);
+            objects.push((ready.bytes, self.parts.files.root().join(&path)));
+            waiting.push(ready.waiting);
+            arrivals.push(arrival);
+        }
+        let placed = place_all(objects).await;
+        if let Some(e) = placed.into_iter().find_map(Result::err) {
+            return Err(Failed {
+                left: waiting,
+                cause: format!("could not make files of objects: {e}"),
+            });
+        }
         let settings = &self.parts.settings;
         let recorded = self
             .parts
@@ -342,20 +433,18 @@ impl Recorder {
             .await;
         match recorded {
             Ok(touched) => {
-                self.note_progress(&new, touched, now).await;
-                for (waiting, _) in new {
-                    telemetry::objects("new", 1, waiting.object.size_bytes);
-                    let _ = waiting.answer.send(Ok(Kept::New));
+                self.note_progress(&waiting, touched).await;
+                for waiting in waiting {
+                    self.done(waiting, Kept::New);
                 }
+                Ok(())
             }
-            Err(e) => {
-                error!(error = %e, "could not record objects");
-                refuse_new(new, "the database does not answer");
-            }
+            Err(e) => Err(Failed::database(waiting, &e)),
         }
     }
 
-    fn arrival(&self, object: &ReceivedObject, path: &str, now: i64) -> Arrival {
+    fn arrival(&self, ready: &Ready, path: &str) -> Arrival {
+        let object = &ready.waiting;
         let header = object.header.clone();
         let own_result = header.series_uid.starts_with(OWN_UID_ROOT);
         let prior_days = self.parts.settings.prior_after_days;
@@ -364,32 +453,27 @@ impl Recorder {
             header.study.date.as_deref(),
             header.patient.age.as_deref(),
         );
+        let date = header.study.date.as_deref();
         Arrival {
-            digest: object.digest.clone(),
+            digest: ready.digest.clone(),
             size_bytes: object.size_bytes,
             path: path.to_owned(),
-            received_at: now,
+            received_at: object.received_at,
             own_result,
             age_years: age,
-            prior: prior_days > 0 && older_than(header.study.date.as_deref(), prior_days, now),
+            prior: prior_days > 0 && older_than(date, prior_days, object.received_at),
             header,
         }
     }
 
     /// Tells the watcher of series and the list.
-    async fn note_progress(
-        &mut self,
-        new: &[(Waiting, String)],
-        touched: Vec<TouchedSeries>,
-        now: i64,
-    ) {
+    async fn note_progress(&mut self, new: &[Waiting], touched: Vec<TouchedSeries>) {
+        let now = self.parts.clock.now_ms();
         let mut settle = self.settle.lock().await;
         for t in touched {
-            let of_series = |w: &&(Waiting, String)| w.0.object.header.series_uid == t.series_uid;
-            let associations = new
-                .iter()
-                .filter(of_series)
-                .map(|(w, _)| w.object.association);
+            let of_series = || new.iter().filter(|w| w.header.series_uid == t.series_uid);
+            let associations = of_series().filter_map(|w| w.association);
+            let last = of_series().map(|w| w.received_at).max().unwrap_or(now);
             let mut arrived = t.arrived;
             if !settle.knows(t.series_id) {
                 let known = if t.new_series {
@@ -400,9 +484,9 @@ impl Recorder {
                     self.parts.store.series_progress(t.series_id).await
                 };
                 let (images, quiet_ms) = known.unwrap_or((0, self.parts.settings.quiet_ms));
-                settle.watch(t.series_id, t.study_id, images, quiet_ms, now);
+                settle.watch(t.series_id, t.study_id, images, quiet_ms, last);
             }
-            settle.arrived(t.series_id, arrived, t.expected_images, associations, now);
+            settle.arrived(t.series_id, arrived, t.expected_images, associations, last);
             let told = self.told.get(&t.study_uid).copied().unwrap_or(i64::MIN);
             if t.new_study || now.saturating_sub(told) >= NEWS_EVERY_MS {
                 self.parts.news.tell(&t.study_uid);
@@ -411,119 +495,77 @@ impl Recorder {
         }
         self.told.retain(|_, at| now - *at < NEWS_EVERY_MS * 60);
     }
-}
 
-/// Between which moments the last image came of series that whoever received them should have settled.
-fn left_alone(settings: &IntakeSettings, now: i64, within_ms: i64) -> (i64, i64) {
-    let before = now - settings.open_association_quiet_ms - ADOPTED_AFTER_MS;
-    (before.saturating_sub(within_ms), before)
-}
-
-/// Takes up series whose receiver is gone. A process that is alone has none but its own.
-async fn adopt_loop(parts: IntakeParts, settle: Arc<Mutex<Settle>>, stop: CancellationToken) {
-    while parts.store.is_postgres() {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(ADOPT_EVERY) => {}
-        }
-        let now = parts.clock.now_ms();
-        let range = left_alone(&parts.settings, now, ADOPTED_WITHIN_MS);
-        match parts.store.unsettled_series(Some(range)).await {
-            Ok(found) => {
-                let mut settle = settle.lock().await;
-                for s in found {
-                    if settle.knows(s.series_id) {
+    /// What was acknowledged and cannot be recorded, although the database answers, is kept aside with
+    /// the reason. Gives back what cannot even be kept aside.
+    async fn give_up(&self, objects: Vec<Waiting>, cause: &str) -> Vec<Waiting> {
+        let mut left = Vec::new();
+        for waiting in objects {
+            let Source::Log { place, .. } = &waiting.source else {
+                continue;
+            };
+            let reason = format!("could not be recorded: {cause}");
+            let mut entry = conflict_entry(&waiting, &reason);
+            if let Ok(read) = place.read(&self.pool) {
+                match write_quarantine(&self.parts.files, read, entry.clone()).await {
+                    Ok(with_bytes) => entry = with_bytes,
+                    Err(e) => {
+                        error!(error = %e, "could not keep the bytes of an object aside");
+                        left.push(waiting);
                         continue;
                     }
-                    let images = u64::try_from(s.images).unwrap_or(0);
-                    info!(
-                        series.id = s.series_id,
-                        study.id = s.study_id,
-                        "takes up a series"
-                    );
-                    settle.watch(
-                        s.series_id,
-                        s.study_id,
-                        images,
-                        parts.settings.quiet_ms,
-                        now,
-                    );
                 }
             }
-            Err(e) => error!(error = %e, "could not look for series whose receiver is gone"),
-        }
-    }
-}
-
-async fn settle_loop(parts: IntakeParts, settle: Arc<Mutex<Settle>>, stop: CancellationToken) {
-    let mut tick = tokio::time::interval(SETTLE_EVERY);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = tick.tick() => {}
-        }
-        let now = parts.clock.now_ms();
-        let complete = settle.lock().await.take_complete(now);
-        for (series_id, study_id) in complete {
-            let quiet_ms_max = parts.settings.quiet_ms_max;
-            match parts
-                .store
-                .settle_series(series_id, study_id, quiet_ms_max, now)
-                .await
-            {
-                Ok(images) => {
-                    info!(
-                        series.id = series_id,
-                        study.id = study_id,
-                        images,
-                        "series is complete"
-                    );
-                    parts.work.notify_one();
-                }
+            match self.parts.store.quarantine(vec![entry]).await {
+                Ok(()) => self.done(waiting, Kept::Quarantined(reason)),
                 Err(e) => {
-                    error!(error = %e, series.id = series_id, "could not settle a series, trying again");
-                    settle.lock().await.unsettle(series_id);
+                    error!(error = %e, "could not note an object that cannot be recorded");
+                    left.push(waiting);
                 }
             }
+        }
+        left
+    }
+}
+
+/// What is still to be done of a batch, and why.
+struct Failed {
+    left: Vec<Waiting>,
+    cause: String,
+}
+
+impl Failed {
+    fn database(left: Vec<Waiting>, error: &StoreError) -> Self {
+        Self {
+            left,
+            cause: format!("the database does not answer: {error}"),
         }
     }
 }
 
-fn move_all(moves: &[(PathBuf, PathBuf)]) -> std::io::Result<()> {
-    let mut folders = BTreeSet::new();
-    for (from, to) in moves {
-        move_into_place(from, to)?;
-        folders.extend(to.parent().map(PathBuf::from));
-    }
-    folders.iter().try_for_each(|folder| sync_folder(folder))
+fn waiting_of(ready: Vec<Ready>) -> Vec<Waiting> {
+    ready.into_iter().map(|r| r.waiting).collect()
 }
 
-async fn to_quarantine(
-    files: &Files,
-    temp: &std::path::Path,
-    mut entry: QuarantineEntry,
-) -> QuarantineEntry {
-    let name = temp
-        .file_name()
-        .map(|n| n.to_string_lossy().into_owned())
-        .unwrap_or_default();
-    let relative = format!("quarantine/{}-{name}.dcm", entry.received_at);
-    let to = files.root().join(&relative);
-    let folder = files.quarantine();
-    let from = temp.to_path_buf();
-    let moved = tokio::task::spawn_blocking(move || {
-        std::fs::rename(&from, &to)?;
-        sync_folder(&folder)
-    });
-    if let Ok(Ok(())) = moved.await {
-        entry.path = Some(relative);
-    } else {
-        warn!("could not keep the bytes of a quarantined object");
+/// Objects in parts of which each fits into memory.
+fn bounded(objects: Vec<Waiting>) -> Vec<Vec<Waiting>> {
+    let (mut parts, mut part, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for object in objects {
+        if object.is_logged() {
+            bytes += object.size_bytes;
+        }
+        if bytes > BATCH_BYTES_MAX && !part.is_empty() {
+            parts.push(std::mem::take(&mut part));
+            bytes = object.size_bytes;
+        }
+        part.push(object);
     }
-    entry
+    parts.push(part);
+    parts.retain(|part: &Vec<Waiting>| !part.is_empty());
+    parts
 }
 
-fn conflict_entry(object: &ReceivedObject, reason: &str, now: i64) -> QuarantineEntry {
+fn conflict_entry(object: &Waiting, reason: &str) -> QuarantineEntry {
     QuarantineEntry {
         sop_uid: object.header.sop_instance_uid.clone(),
         study_uid: Some(object.header.study_uid.clone()),
@@ -531,42 +573,12 @@ fn conflict_entry(object: &ReceivedObject, reason: &str, now: i64) -> Quarantine
         reason: reason.to_owned(),
         path: None,
         size_bytes: object.size_bytes,
-        received_at: now,
+        received_at: object.received_at,
     }
-}
-
-/// Ids differ, or both issuers are given and differ.
-fn other_patient(known: &PatientKey, new: &PatientKey) -> bool {
-    known.0 != new.0 || matches!((&known.1, &new.1), (Some(a), Some(b)) if a != b)
 }
 
 fn older_than(study_date: Option<&str>, days: i64, now_ms: i64) -> bool {
     let date = study_date.and_then(|d| chrono::NaiveDate::parse_from_str(d, "%Y%m%d").ok());
     let today = chrono::DateTime::from_timestamp_millis(now_ms).map(|t| t.date_naive());
     matches!((date, today), (Some(date), Some(today)) if (today - date).num_days() > days)
-}
-
-fn refusal(comment: &str) -> Refusal {
-    Refusal {
-        status: OUT_OF_RESOURCES,
-        comment: comment.to_owned(),
-    }
-}
-
-fn refuse_all(batch: Vec<Waiting>, error: &StoreError) {
-    error!(error = %error, "could not look objects up");
-    for waiting in batch {
-        let _ = std::fs::remove_file(&waiting.object.temp_path);
-        let _ = waiting
-            .answer
-            .send(Err(refusal("the database does not answer")));
-    }
-}
-
-/// The files may be in place already: a resend overwrites them, and without a row they are nothing.
-fn refuse_new(new: Vec<(Waiting, String)>, comment: &str) {
-    for (waiting, _) in new {
-        let _ = std::fs::remove_file(&waiting.object.temp_path);
-        let _ = waiting.answer.send(Err(refusal(comment)));
-    }
 }

@@ -1,9 +1,10 @@
 //! The folder beside the database.
 //!
 //! ```text
-//! spool/RUN/                             objects while they arrive, a folder for each process
+//! spool/RUN/                             large objects while they arrive, a folder for each process
 //! spool/RUN/lock                         locked while that process lives
-//! objects/STUDY/SERIES/SOP.dcm           what was acknowledged
+//! log/                                   what was acknowledged and has no file and row yet
+//! objects/STUDY/SERIES/SOP.dcm           what was acknowledged and recorded
 //! quarantine/                            what was kept aside, with its reason in the database
 //! pictures/STUDY/SERIES/PLANE.png        what the study page shows
 //! results/STUDY/SOP.dcm                  our own objects, for the PACS
@@ -83,7 +84,13 @@ impl Files {
         self.root.join("spool").join(&self.run)
     }
 
-    /// Acknowledged objects.
+    /// Logs of acknowledged objects, one for each receiver.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.root.join("log")
+    }
+
+    /// Recorded objects.
     #[must_use]
     pub fn objects(&self) -> PathBuf {
         self.root.join("objects")
@@ -233,7 +240,7 @@ pub fn move_into_place(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// A new folder's own entry must be synced too, or the files in it are unreachable after a power cut.
-fn make_folder_durably(folder: &Path) -> io::Result<()> {
+pub(crate) fn make_folder_durably(folder: &Path) -> io::Result<()> {
     if folder.is_dir() {
         return Ok(());
     }

@@ -3,14 +3,19 @@
 use std::collections::HashMap;
 
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QuerySelect,
-    sea_query::Expr,
+    ActiveValue::Set,
+    ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QuerySelect,
+    sea_query::{Expr, Query},
 };
 
+use super::arrivals::PatientKey;
 use super::entity::{instance, quarantine, series, study};
 use super::ris::{self, Meeting};
 use super::{Store, StoreError, arrivals, jobs};
 use crate::dicom::header::SeriesTags;
+
+/// Objects of one series that are told at one time.
+const SERIES_OBJECTS_MAX: u64 = 50_000;
 
 /// A series that is not settled, as found at start-up.
 #[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
@@ -101,6 +106,47 @@ impl Store {
             .all(self.read())
             .await?;
         Ok(rows.into_iter().collect())
+    }
+
+    /// Whose a study is, where it is known, and which objects of a series are recorded (at most
+    /// [`SERIES_OBJECTS_MAX`]).
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn objects_of_series(
+        &self,
+        study_uid: &str,
+        series_uid: &str,
+    ) -> Result<(Option<PatientKey>, Vec<String>), StoreError> {
+        let study: Option<(i64, Option<String>, Option<String>)> = study::Entity::find()
+            .select_only()
+            .columns([
+                study::Column::Id,
+                study::Column::PatientId,
+                study::Column::PatientIssuer,
+            ])
+            .filter(study::Column::StudyUid.eq(study_uid))
+            .into_tuple()
+            .one(self.read())
+            .await?;
+        let Some((id, patient_id, issuer)) = study else {
+            return Ok((None, Vec::new()));
+        };
+        let of_series = Query::select()
+            .column(series::Column::Id)
+            .from(series::Entity)
+            .and_where(series::Column::StudyId.eq(id))
+            .and_where(series::Column::SeriesUid.eq(series_uid))
+            .to_owned();
+        let objects: Vec<String> = instance::Entity::find()
+            .select_only()
+            .column(instance::Column::SopUid)
+            .filter(instance::Column::SeriesId.in_subquery(of_series))
+            .limit(SERIES_OBJECTS_MAX)
+            .into_tuple()
+            .all(self.read())
+            .await?;
+        Ok((Some((patient_id, issuer)), objects))
     }
 
     /// Notes objects that were kept aside.

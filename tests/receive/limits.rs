@@ -21,7 +21,7 @@ fn halfway(server: &Server) -> Client {
     let mut client = Client::mr(server.address);
     let context = client.context(MR);
     client.command(context, &store(MR, "1.2.3.4", 1));
-    client.data_open(context, &mr("1.2.3.4", 600_000), 16_000);
+    client.data_open(context, &mr("1.2.3.4", 2_000_000), 16_000);
     server.wait("a file in the spool", |server| server.spooled() == 1);
     client
 }
@@ -255,9 +255,9 @@ fn stopping_lets_objects_finish() {
     let mut idle = Client::mr(server.address);
     let mut client = Client::mr(server.address);
     let context = client.context(MR);
-    let data = mr("1.2.3.4", 600_000);
+    let data = mr("1.2.3.4", 2_000_000);
     client.command(context, &store(MR, "1.2.3.4", 1));
-    client.data_open(context, &data[..500_000], 16_000);
+    client.data_open(context, &data[..1_500_000], 16_000);
     server.wait("a file in the spool", |server| server.spooled() == 1);
     server.stop.cancel();
     match idle.association.receive() {
@@ -266,7 +266,7 @@ fn stopping_lets_objects_finish() {
         }) => {}
         other => panic!("not aborted: {other:?}"),
     }
-    client.data(context, &data[500_000..], 16_000);
+    client.data(context, &data[1_500_000..], 16_000);
     assert_eq!(client.response().status, 0);
     server.finish();
     assert!(client.is_over());

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use firstread::dicom::header::ObjectHeader;
 use firstread::dicom::receive::{
-    AssociationId, BadObject, Doors, Kept, ObjectSink, ReceiveSettings, ReceivedObject, Refusal,
+    AssociationId, BadObject, Body, Doors, Kept, ObjectSink, ReceiveSettings, ReceivedObject, Refusal,
     serve,
 };
 use tempfile::TempDir;
@@ -46,12 +46,12 @@ impl ObjectSink for Recorder {
     async fn keep(&self, object: ReceivedObject) -> Result<Kept, Refusal> {
         let kept = (self.reply)(&object)?;
         let name = format!("{}.dcm", object.header.sop_instance_uid);
-        assert_eq!(
-            fs::metadata(&object.temp_path).unwrap().len(),
-            object.size_bytes
-        );
-        take(&object.temp_path, &self.dir.join(name));
-        let event = Event::Kept(Box::new(object.header), object.digest);
+        let Body::File { temp_path, digest } = object.body else {
+            panic!("this sink takes no memory");
+        };
+        assert_eq!(fs::metadata(&temp_path).unwrap().len(), object.size_bytes);
+        take(&temp_path, &self.dir.join(name));
+        let event = Event::Kept(Box::new(object.header), digest);
         self.events.lock().unwrap().push(event);
         Ok(kept)
     }

@@ -374,7 +374,12 @@ impl Association {
     }
 
     /// Gives a sound object to the sink.
-    async fn file(&mut self, request: &Request, arrived: Arrived, header: ObjectHeader) -> Answer {
+    async fn file(
+        &mut self,
+        request: &Request,
+        mut arrived: Arrived,
+        header: ObjectHeader,
+    ) -> Answer {
         let said = |uid: &[u8]| guard::uid(uid).unwrap_or_default().to_owned();
         let mismatch = if header.sop_class_uid != said(&request.sop_class) {
             Some("SOP Class UID of data set and command differ")
@@ -392,9 +397,8 @@ impl Association {
         let object = ReceivedObject {
             association: self.id,
             calling_ae: self.calling_ae.clone(),
-            temp_path: arrived.path().to_owned(),
+            body: arrived.body(),
             size_bytes,
-            digest: arrived.digest.clone(),
             header,
         };
         let kept = self.shared.sink.keep(object).await;
@@ -414,10 +418,14 @@ impl Association {
     async fn set_aside(
         &mut self,
         request: &Request,
-        arrived: Arrived,
+        mut arrived: Arrived,
         reason: &str,
         answer: Answer,
     ) -> Answer {
+        let temp_path = match arrived.file(&self.shared.spool).await {
+            Ok(path) => path,
+            Err(full) => return full,
+        };
         self.touched.store(true, Ordering::Relaxed);
         tracing::warn!(
             association = self.id,
@@ -429,7 +437,7 @@ impl Association {
         let object = BadObject {
             association: self.id,
             calling_ae: self.calling_ae.clone(),
-            temp_path: arrived.path().to_owned(),
+            temp_path,
             size_bytes: arrived.size_bytes,
             sop_instance_uid: guard::uid(&request.sop_instance)
                 .unwrap_or_default()

@@ -14,8 +14,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-/// How much is asked of the socket at once, in bytes.
-const READ_BYTES: usize = 64 * 1024;
+/// How much is asked of the socket at once, in bytes: a large PDU and what follows it.
+const READ_BYTES: usize = 160 * 1024;
 
 /// What came over the association.
 #[derive(Debug)]

@@ -61,7 +61,7 @@ pub async fn serve(
 ) -> io::Result<()> {
     let bad = |problem| io::Error::new(io::ErrorKind::InvalidInput, problem);
     settings.check().map_err(bad)?;
-    let spool = Spool::open(&settings, !sink.syncs_objects())?;
+    let spool = Spool::open(&settings, &*sink)?;
     let doors = doors.into();
     let porch = Arc::new(Porch::before(settings.associations_max));
     let waiting = Arc::new(Semaphore::new(settings.associations_max + WAITING_MAX));

@@ -2,15 +2,16 @@
 //! commitment (PS3.4 J).
 //!
 //! The way of an object: [`listen`] admits the connection, `negotiate` the association,
-//! `link` brings its PDUs, `association` puts the DIMSE messages together, `spool` writes the
-//! data set to a temporary file as it comes. Complete, it is walked over and synced; then the
-//! [`ObjectSink`] decides, and only then is the sender answered.
+//! `link` brings its PDUs, `association` puts the DIMSE messages together, `spool` gathers the
+//! data set in memory, and from 1 MiB on in a temporary file. Complete, it is walked over; then the
+//! [`ObjectSink`] makes it durable and decides, and only then is the sender answered.
 //!
 //! Invariants: memory per association is bounded (one PDU, one chunk) whatever the peer sends;
 //! a temporary file lives exactly as long as its message unless the sink took it; nothing of
 //! the patient is logged.
 
 mod association;
+mod buffer;
 pub(super) mod command;
 mod commitment;
 mod link;
@@ -20,12 +21,14 @@ mod settings;
 mod spool;
 mod status;
 
+pub use buffer::{BLOCK_BYTES, HEAD_BYTES, OBJECT_BYTES_MAX, ObjectBuffer, Pool, blocks_bytes};
 pub use command::{BadCommand, Request};
 pub use commitment::{ALL_COMMITTED, CommitmentReport};
 pub use listen::{Doors, serve};
 pub use negotiate::{STORAGE_CLASSES, TRANSFER_SYNTAXES};
 pub(super) use settings::check_ae;
 pub use settings::{AllowedCaller, Network, ReceiveSettings};
+pub use spool::hex;
 
 use std::path::PathBuf;
 
@@ -36,22 +39,38 @@ use super::header::ObjectHeader;
 /// One association, unique within the life of the process.
 pub type AssociationId = u64;
 
-/// An object whose bytes are complete in a temporary file of the spool, and synced there unless
-/// the sink [does that itself](ObjectSink::syncs_objects).
+/// An object whose bytes are complete.
 #[derive(Debug)]
 pub struct ReceivedObject {
     /// The association it came over.
     pub association: AssociationId,
     /// Calling AE title.
     pub calling_ae: String,
-    /// PS3.10 file (preamble, meta, data set); the sink renames or deletes it.
-    pub temp_path: PathBuf,
+    /// PS3.10 file (preamble, meta, data set).
+    pub body: Body,
     /// Length of that file in bytes.
     pub size_bytes: u64,
-    /// SHA-256 of the data set as received (file meta not included), lower-case hex.
-    pub digest: String,
     /// What the bounded header walk found.
     pub header: ObjectHeader,
+}
+
+/// Where a received object is.
+#[derive(Debug)]
+pub enum Body {
+    /// In a temporary file of the spool, and synced there.
+    File {
+        /// The sink renames or deletes it.
+        temp_path: PathBuf,
+        /// SHA-256 of the data set as received (file meta not included), lower-case hex.
+        digest: String,
+    },
+    /// In memory, as only a [sink that wants it](ObjectSink::takes_memory) gets it. Nothing of it is durable.
+    Memory {
+        /// The file's bytes.
+        object: ObjectBuffer,
+        /// How many of them stand before the data set.
+        meta_bytes: usize,
+    },
 }
 
 /// An object that must not enter the store as it is.
@@ -94,7 +113,7 @@ pub struct Refusal {
 /// Where received objects go. Implemented by `intake`.
 #[async_trait]
 pub trait ObjectSink: Send + Sync + 'static {
-    /// Moves the object into place and records it; returns only when both are durable.
+    /// Keeps the object; returns only when it is durable.
     async fn keep(&self, object: ReceivedObject) -> Result<Kept, Refusal>;
 
     /// Keeps a refused object's bytes in quarantine with the reason (bounded: may only record it).
@@ -105,11 +124,9 @@ pub trait ObjectSink: Send + Sync + 'static {
         Ok(false)
     }
 
-    /// Whether [`ObjectSink::keep`] syncs the bytes itself, after moving the file.
-    ///
-    /// Then they come to it unsynced, which saves one of the syncs that follow each other: on
-    /// ext4 and XFS the sync of a file that was just moved makes its new name durable as well.
-    fn syncs_objects(&self) -> bool {
+    /// Whether [`ObjectSink::keep`] wants objects of up to [`OBJECT_BYTES_MAX`] in memory, and makes
+    /// them durable itself.
+    fn takes_memory(&self) -> bool {
         false
     }
 

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use dicom_object::FileMetaTableBuilder;
@@ -12,11 +12,11 @@ use crate::dicom::extract::{self, HeaderError};
 use crate::dicom::header::ObjectHeader;
 use crate::dicom::{IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME};
 
+use super::buffer::{ObjectBuffer, Pool};
 use super::settings::ReceiveSettings;
 use super::status::Answer;
+use super::{Body, ObjectSink};
 
-/// How much of a data set is held in memory before it is written, in bytes.
-const CHUNK_BYTES: usize = 256 * 1024;
 /// Buffer for walking over a data set that is on disk, in bytes.
 const WALK_BUFFER_BYTES: usize = 64 * 1024;
 const PREAMBLE_BYTES: usize = 128;
@@ -27,14 +27,15 @@ pub struct Spool {
     dir: PathBuf,
     disk_reserve_bytes: u64,
     object_bytes_max: u64,
-    /// Whether sound objects are synced here, not by the sink.
-    sync_objects: bool,
+    /// Whether sound objects that fit into memory stay there.
+    in_memory: bool,
+    pool: Arc<Pool>,
     /// Makes names unique across processes and restarts.
     run: u128,
 }
 
 impl Spool {
-    pub fn open(settings: &ReceiveSettings, sync_objects: bool) -> io::Result<Self> {
+    pub fn open(settings: &ReceiveSettings, sink: &dyn ObjectSink) -> io::Result<Self> {
         fs::create_dir_all(&settings.spool_dir)?;
         let mut run = [0; 16];
         getrandom::fill(&mut run).map_err(io::Error::other)?;
@@ -42,7 +43,8 @@ impl Spool {
             dir: settings.spool_dir.clone(),
             disk_reserve_bytes: settings.disk_reserve_bytes,
             object_bytes_max: settings.object_bytes_max,
-            sync_objects,
+            in_memory: sink.takes_memory(),
+            pool: Arc::default(),
             run: u128::from_ne_bytes(run),
         })
     }
@@ -120,7 +122,6 @@ impl Drop for TempFile {
 struct Writer {
     temp: TempFile,
     hash: Sha256,
-    meta_bytes: u64,
 }
 
 impl Writer {
@@ -132,22 +133,19 @@ impl Writer {
             .write(true)
             .create_new(true)
             .open(&path)?;
-        let mut temp = TempFile {
-            path,
-            file,
-            handed_over: false,
-        };
-        let meta = file_meta(label)?;
-        temp.file.write_all(&meta)?;
         Ok(Self {
-            temp,
+            temp: TempFile {
+                path,
+                file,
+                handed_over: false,
+            },
             hash: Sha256::new(),
-            meta_bytes: meta.len() as u64,
         })
     }
 
-    fn append(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
-        self.hash.update(bytes);
+    /// Appends bytes, of which the first `meta_bytes` are not of the data set.
+    fn append(&mut self, bytes: &[u8], meta_bytes: usize) -> Result<(), Trouble> {
+        self.hash.update(&bytes[meta_bytes..]);
         self.temp.file.write_all(bytes)?;
         Ok(())
     }
@@ -175,7 +173,9 @@ pub struct Arrival {
     spool: Arc<Spool>,
     label: Label,
     state: State,
-    buffer: Vec<u8>,
+    /// What is not on disk yet: while nothing is, file meta information first.
+    buffer: ObjectBuffer,
+    meta_bytes: usize,
     received_bytes: u64,
 }
 
@@ -187,33 +187,99 @@ enum State {
     Refused(Answer),
 }
 
-/// A data set that is complete and synced.
+/// A data set that is complete.
 pub struct Arrived {
-    temp: TempFile,
+    place: Place,
+    label: Label,
+    meta_bytes: usize,
     /// Length of the file.
     pub size_bytes: u64,
-    /// SHA-256 of the data set.
-    pub digest: String,
+}
+
+enum Place {
+    /// Synced.
+    File {
+        temp: TempFile,
+        digest: String,
+    },
+    Memory(ObjectBuffer),
+    /// With whom it was handed to.
+    Gone(Option<TempFile>),
 }
 
 impl Arrived {
-    pub fn path(&self) -> &Path {
-        &self.temp.path
+    /// What the sink gets.
+    pub fn body(&mut self) -> Body {
+        match std::mem::replace(&mut self.place, Place::Gone(None)) {
+            Place::File { temp, digest } => {
+                let temp_path = temp.path.clone();
+                self.place = Place::Gone(Some(temp));
+                Body::File { temp_path, digest }
+            }
+            Place::Memory(object) => Body::Memory {
+                object,
+                meta_bytes: self.meta_bytes,
+            },
+            Place::Gone(_) => Body::File {
+                temp_path: PathBuf::new(),
+                digest: String::new(),
+            },
+        }
     }
 
-    /// The file is someone else's now.
-    pub fn hand_over(mut self) {
-        self.temp.handed_over = true;
+    /// The file is someone else's now; one that is not handed over is deleted.
+    pub fn hand_over(self) {
+        if let Place::Gone(Some(mut temp)) = self.place {
+            temp.handed_over = true;
+        }
+    }
+
+    /// Where its file is, which is written now if it was in memory.
+    pub async fn file(&mut self, spool: &Arc<Spool>) -> Result<PathBuf, Answer> {
+        let object = match std::mem::replace(&mut self.place, Place::Gone(None)) {
+            Place::Memory(object) => object,
+            Place::File { temp, .. } => {
+                let path = temp.path.clone();
+                self.place = Place::Gone(Some(temp));
+                return Ok(path);
+            }
+            Place::Gone(temp) => {
+                let path = temp.as_ref().map(|temp| temp.path.clone());
+                self.place = Place::Gone(temp);
+                return Ok(path.unwrap_or_default());
+            }
+        };
+        let (spool, label, meta_bytes) = (Arc::clone(spool), self.label.clone(), self.meta_bytes);
+        let written = blocking(move || {
+            let writer = append(&spool, &label, None, object.object(), meta_bytes)?;
+            writer.temp.file.sync_data()?;
+            Ok(writer.temp)
+        });
+        let temp = written.await.map_err(Trouble::answer)?;
+        let path = temp.path.clone();
+        self.place = Place::Gone(Some(temp));
+        Ok(path)
     }
 }
 
 impl Arrival {
     pub fn new(spool: Arc<Spool>, label: Label) -> Self {
+        let mut buffer = spool.pool.take();
+        let (state, meta_bytes) = match file_meta(&label) {
+            // some hundred bytes: UIDs and titles are bounded
+            Ok(meta) if buffer.push(&meta).is_empty() => (State::Small, meta.len()),
+            Ok(_) => (
+                State::Refused(Trouble::Disk(io::ErrorKind::InvalidData.into()).answer()),
+                0,
+            ),
+            Err(error) => (State::Refused(Trouble::Disk(error).answer()), 0),
+        };
         Self {
             spool,
             label,
-            state: State::Small,
-            buffer: Vec::new(),
+            state,
+            buffer,
+            meta_bytes,
             received_bytes: 0,
         }
     }
@@ -222,12 +288,16 @@ impl Arrival {
     pub fn refused(spool: Arc<Spool>, label: Label, answer: Answer) -> Self {
         Self {
             state: State::Refused(answer),
-            ..Self::new(spool, label)
+            buffer: spool.pool.take(),
+            spool,
+            label,
+            meta_bytes: 0,
+            received_bytes: 0,
         }
     }
 
     /// Takes the next bytes. Trouble is told at the end: the sender cannot hear it before.
-    pub async fn push(&mut self, bytes: &[u8]) {
+    pub async fn push(&mut self, mut bytes: &[u8]) {
         self.received_bytes += bytes.len() as u64;
         if matches!(self.state, State::Refused(_)) {
             return;
@@ -235,76 +305,92 @@ impl Arrival {
         if self.received_bytes > self.spool.object_bytes_max {
             let mebibytes = self.spool.object_bytes_max >> 20;
             let reason = format!("object larger than {mebibytes} MiB");
-            self.refuse(Answer::out_of_resources(&reason));
+            self.state = State::Refused(Answer::out_of_resources(&reason));
             return;
         }
-        self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= CHUNK_BYTES {
-            self.flush().await;
+        loop {
+            bytes = self.buffer.push(bytes);
+            if bytes.is_empty() {
+                return;
+            }
+            if let Err(answer) = self.flush().await {
+                self.state = State::Refused(answer);
+                return;
+            }
         }
     }
 
-    fn refuse(&mut self, answer: Answer) {
-        self.state = State::Refused(answer);
-        self.buffer = Vec::new();
-    }
-
-    async fn flush(&mut self) {
-        let writer = match std::mem::replace(&mut self.state, State::Small) {
-            State::Writing(writer) => Some(writer),
-            State::Small => None,
-            State::Refused(_) => return,
+    /// Writes the buffer to the file and empties it.
+    async fn flush(&mut self) -> Result<(), Answer> {
+        let (writer, meta_bytes) = match std::mem::replace(&mut self.state, State::Small) {
+            State::Writing(writer) => (Some(writer), 0),
+            State::Small => (None, self.meta_bytes),
+            State::Refused(answer) => return Err(answer),
         };
-        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut buffer = std::mem::replace(&mut self.buffer, self.spool.pool.take());
         let spool = Arc::clone(&self.spool);
         let label = self.label.clone();
         let written = blocking(move || {
-            let writer = append(&spool, &label, writer, &buffer)?;
+            let writer = append(&spool, &label, writer, buffer.object(), meta_bytes)?;
             buffer.clear();
             Ok((writer, buffer))
         });
-        match written.await {
-            Ok((writer, buffer)) => {
-                self.state = State::Writing(writer);
-                self.buffer = buffer;
+        let (writer, buffer) = written.await.map_err(Trouble::answer)?;
+        self.state = State::Writing(writer);
+        self.buffer = buffer;
+        Ok(())
+    }
+
+    /// All of it is here: walks over it, and syncs it if it does not stay in memory.
+    pub async fn finish(mut self) -> Result<(Arrived, Result<ObjectHeader, HeaderError>), Answer> {
+        match self.state {
+            State::Small if self.spool.in_memory => {
+                let data = &self.buffer.object()[self.meta_bytes..];
+                let syntax = &self.label.transfer_syntax_uid;
+                let header = extract::header(Cursor::new(data), data.len() as u64, syntax);
+                Ok((self.in_memory(), header))
             }
-            Err(trouble) => self.refuse(trouble.answer()),
+            State::Refused(answer) => Err(answer),
+            State::Small | State::Writing(_) => {
+                self.flush().await?;
+                self.on_disk().await
+            }
         }
     }
 
-    /// All of it is here: writes the rest, walks over it, and syncs.
-    pub async fn finish(self) -> Result<(Arrived, Result<ObjectHeader, HeaderError>), Answer> {
+    fn in_memory(self) -> Arrived {
+        Arrived {
+            size_bytes: self.buffer.len() as u64,
+            place: Place::Memory(self.buffer),
+            label: self.label,
+            meta_bytes: self.meta_bytes,
+        }
+    }
+
+    async fn on_disk(self) -> Result<(Arrived, Result<ObjectHeader, HeaderError>), Answer> {
         let Self {
-            spool,
-            label,
             state,
-            buffer,
+            label,
+            meta_bytes,
             ..
         } = self;
-        let writer = match state {
-            State::Refused(answer) => return Err(answer),
-            State::Small => None,
-            State::Writing(writer) => Some(writer),
+        let State::Writing(writer) = state else {
+            return Err(Trouble::Disk(io::Error::other("nothing was written")).answer());
         };
         let arrived = blocking(move || {
-            let in_memory = writer.is_none();
-            let writer = append(&spool, &label, writer, &buffer)?;
             let length = writer.temp.file.metadata()?.len();
-            let data_bytes = length - writer.meta_bytes;
-            let syntax = &label.transfer_syntax_uid;
-            let header = if in_memory {
-                extract::header(Cursor::new(&buffer), data_bytes, syntax)
-            } else {
-                let file = reader(&writer.temp.file, writer.meta_bytes)?;
-                extract::header(file, data_bytes, syntax)
-            };
-            if spool.sync_objects || header.is_err() {
-                writer.temp.file.sync_data()?;
-            }
+            let file = reader(&writer.temp.file, meta_bytes as u64)?;
+            let data_bytes = length - meta_bytes as u64;
+            let header = extract::header(file, data_bytes, &label.transfer_syntax_uid);
+            writer.temp.file.sync_data()?;
             let arrived = Arrived {
                 size_bytes: length,
-                digest: hex(&writer.hash.finalize()),
-                temp: writer.temp,
+                place: Place::File {
+                    digest: hex(&writer.hash.finalize()),
+                    temp: writer.temp,
+                },
+                label,
+                meta_bytes,
             };
             Ok((arrived, header))
         });
@@ -317,13 +403,14 @@ fn append(
     label: &Label,
     writer: Option<Box<Writer>>,
     bytes: &[u8],
+    meta_bytes: usize,
 ) -> Result<Box<Writer>, Trouble> {
     spool.check_space()?;
     let mut writer = match writer {
         Some(writer) => writer,
         None => Box::new(Writer::create(spool, label)?),
     };
-    writer.append(bytes)?;
+    writer.append(bytes, meta_bytes)?;
     Ok(writer)
 }
 
@@ -332,7 +419,9 @@ fn reader(mut file: &File, from: u64) -> io::Result<impl Read + Seek + '_> {
     Ok(BufReader::with_capacity(WALK_BUFFER_BYTES, file))
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes as lower-case hexadecimal digits.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes
         .iter()
