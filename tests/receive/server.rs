@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use firstread::dicom::header::ObjectHeader;
 use firstread::dicom::receive::{
-    AssociationId, BadObject, Body, Doors, Kept, ObjectSink, ReceiveSettings, ReceivedObject, Refusal,
-    serve,
+    AssociationId, BadObject, Body, Doors, Kept, ObjectSink, ReceiveSettings, ReceivedObject,
+    Refusal, serve,
 };
 use tempfile::TempDir;
 use tokio::net::TcpListener;
