@@ -25,7 +25,7 @@ pub fn statement() -> String {
          | Associations at one time | {} (`dicom.associations_max`); a further one is rejected, transient, \"local limit exceeded\" |\n\
          | Longest silence | {} s (`dicom.idle_timeout_seconds`) |\n\
          | Asynchronous operations | none: one operation at a time |\n\
-         | TLS | none of its own |\n",
+         | TLS | 1.2 and 1.3 (PS3.15 B.9 to B.12: the suites with ECDHE and AES-GCM), in on `listen.dicom_tls`, out per destination, with client certificates both ways where asked: [security.md](security.md) |\n",
         defaults.ae_title,
         super::IMPLEMENTATION_CLASS_UID,
         super::IMPLEMENTATION_VERSION_NAME,
