@@ -293,12 +293,25 @@ async fn tables_in_order(
 
 async fn load_postgres(pool: &PgPool, from: &Path, facts: &DumpFacts) -> Result<(), StoreError> {
     let mut tx = pool.begin().await.map_err(text)?;
-    // The schema's own first rows: the copy has them too.
-    let all: Vec<String> = facts.tables.iter().map(|t| quoted(&t.name)).collect();
-    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("TRUNCATE {}", all.join(", "))))
-        .execute(&mut *tx)
-        .await
-        .map_err(text)?;
+    // The schema's own first rows: the copy has them too. What is only ever added to has none,
+    // and its trigger lets nothing be taken away.
+    let kept: Vec<String> = sqlx::query_scalar(
+        "SELECT c.relname::text FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid \
+         JOIN pg_namespace n ON n.oid = c.relnamespace \
+         WHERE NOT t.tgisinternal AND (t.tgtype & 32) <> 0 AND n.nspname = current_schema()",
+    )
+    .fetch_all(&mut *tx)
+    .await
+    .map_err(text)?;
+    let emptied = facts.tables.iter().filter(|t| !kept.contains(&t.name));
+    let emptied: Vec<String> = emptied.map(|t| quoted(&t.name)).collect();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
+        "TRUNCATE {}",
+        emptied.join(", ")
+    )))
+    .execute(&mut *tx)
+    .await
+    .map_err(text)?;
     for table in &facts.tables {
         let place = from.join(format!("{}.copy", table.name));
         let mut file = tokio::fs::File::open(&place)

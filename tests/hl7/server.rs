@@ -133,7 +133,14 @@ async fn late_images_under_a_merged_patient_are_not_kept_aside() {
         assert!(server.send(&files[3..]).0);
         assert!(server.send(&others).0);
         for uid in [&uid, &other] {
-            let found = server.get(&format!("/api/v1/studies/{uid}")).await;
+            // Rows follow the sender's answer within a moment.
+            let path = format!("/api/v1/studies/{uid}");
+            let mut found = server.get(&path).await;
+            let started = Instant::now();
+            while found["images"] != IMAGES && started.elapsed() < Duration::from_secs(10) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                found = server.get(&path).await;
+            }
             assert_eq!(found["patient_id"], "PID-9");
             assert_eq!(found["images"], IMAGES);
         }
