@@ -218,12 +218,9 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let server = Server::start(config, Arc::new(SystemClock))
         .await
         .map_err(|e| (1, e))?;
-    let hl7 = server.hl7.map(|at| format!("  HL7 on {at}"));
     say(&format!(
-        "firstread is ready: http://{}/  DICOM on {}{}\n{}",
-        server.http,
-        server.dicom,
-        hl7.unwrap_or_default(),
+        "firstread is ready: {}\n{}",
+        server.at.in_words(),
         crate::RESEARCH_USE
     ));
     server.run(asked_to_stop()).await.map_err(|e| (1, e))

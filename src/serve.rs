@@ -1,9 +1,9 @@
 //! Puts the parts together and runs them until told to stop.
 
+mod doors;
 mod guests;
 mod recipients;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,29 +34,22 @@ use crate::secrets::Vault;
 use crate::store::jobs::{FOLLOW_UP, RESULTS, SCREEN, VOLUMETRY};
 use crate::store::ranks::Ranker;
 use crate::store::{Files, Store};
+use crate::tls::Live;
 use crate::web::{self, Health, Subscribing, WebState};
 use crate::worklist::NewsDesk;
+use doors::Doors;
 use guests::{Comers, Guests};
 use recipients::{desk, know_ris, objects_to, results, results_to};
+
+pub use doors::Addresses;
 
 /// The norm table, in the binary.
 pub const NORM_TABLE: &str = include_str!("../norms/norms_synthseg_v0.json");
 
-/// What others connect to.
-struct Doors {
-    http: std::net::TcpListener,
-    dicom: TcpListener,
-    hl7: Option<TcpListener>,
-}
-
 /// A running server.
 pub struct Server {
-    /// Where pages and API are.
-    pub http: SocketAddr,
-    /// Where DICOM is.
-    pub dicom: SocketAddr,
-    /// Where HL7 is, if it is on.
-    pub hl7: Option<SocketAddr>,
+    /// Where others connect.
+    pub at: Addresses,
     /// The database.
     pub store: Store,
     stop: CancellationToken,
@@ -78,35 +71,10 @@ impl Server {
         let store = Store::open(config.database_url(), &data)
             .await
             .map_err(database)?;
-        let http = std::net::TcpListener::bind(config.listen.http).map_err(|e| {
-            format!(
-                "could not listen on listen.http {}: {e}",
-                config.listen.http
-            )
-        })?;
-        let dicom = TcpListener::bind(config.listen.dicom).await.map_err(|e| {
-            format!(
-                "could not listen on listen.dicom {}: {e}",
-                config.listen.dicom
-            )
-        })?;
-        let hl7 = match config.listen.hl7()? {
-            None => None,
-            Some(at) => Some(
-                TcpListener::bind(at)
-                    .await
-                    .map_err(|e| format!("could not listen on listen.hl7 {at}: {e}"))?,
-            ),
-        };
-        let address = |e: std::io::Error| e.to_string();
-        let (http_at, dicom_at) = (
-            http.local_addr().map_err(address)?,
-            dicom.local_addr().map_err(address)?,
-        );
+        let doors = Doors::open(&config).await?;
+        let at = doors.addresses()?;
         let mut server = Self {
-            http: http_at,
-            dicom: dicom_at,
-            hl7: hl7.as_ref().and_then(|l| l.local_addr().ok()),
+            at,
             store: store.clone(),
             stop: CancellationToken::new(),
             tasks: JoinSet::new(),
@@ -119,10 +87,8 @@ impl Server {
             );
         }
         know_ris(&store, &config).await?;
-        server
-            .start_parts(config, clock, files, Doors { http, dicom, hl7 })
-            .await?;
-        info!(http = %http_at, dicom = %dicom_at, "ready");
+        server.start_parts(config, clock, files, doors).await?;
+        info!(http = %at.http, dicom = %at.dicom, "ready");
         Ok(server)
     }
 
@@ -200,7 +166,7 @@ impl Server {
         self.start_outbox(&config, &clock, &alerts, &health, comers)?;
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
-            web::serve(doors.http, state, stop)
+            web::serve(doors.http, doors.https, state, stop)
                 .await
                 .map_err(|e| format!("web: {e}"))
         });
@@ -222,7 +188,7 @@ impl Server {
                 .await
                 .map_err(|e| format!("dicom: {e}"))
         });
-        self.start_hl7(doors.hl7, &config, &clock, ranker, news)?;
+        self.start_hl7(doors.hl7, &config, &clock, ranker, news);
         self.start_priors(&config, &clock);
         let name = worker_name(&config);
         self.start_workers(&name, &clock, analyst, results, work, &health)
@@ -317,16 +283,15 @@ impl Server {
     /// Starts what takes messages of the RIS, where it is wanted.
     fn start_hl7(
         &mut self,
-        listener: Option<TcpListener>,
+        door: Option<(TcpListener, Option<Arc<Live>>)>,
         config: &Config,
         clock: &SharedClock,
         ranker: Arc<Ranker>,
         news: NewsDesk,
-    ) -> Result<(), String> {
-        let Some(listener) = listener else {
-            return Ok(());
+    ) {
+        let Some((listener, tls)) = door else {
+            return;
         };
-        let tls = config.hl7.acceptor()?;
         let receiver = Receiver {
             store: self.store.clone(),
             clock: clock.clone(),
@@ -339,7 +304,6 @@ impl Server {
             hl7::listen::serve(listener, receiver, tls, stop).await;
             Ok(())
         });
-        Ok(())
     }
 
     /// Starts what escalates alerts and listens to pagers; gives who sends them.

@@ -1,7 +1,10 @@
 //! TLS by rustls, for everything that speaks it: who we are, whom we trust. Certificates and keys are PEM files.
 //!
 //! Clients trust what the system trusts and the authorities in `ca_file`; with `ca_file` and `only_these` nothing else.
-//! Servers can ask for client certificates. TLS 1.2 and 1.3, nothing older.
+//! Servers can ask for client certificates. TLS 1.2 and 1.3, nothing older. `live` keeps up with renewed files.
+
+mod live;
+mod porch;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,6 +14,9 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
+
+pub use live::{Live, ServerFiles};
+pub use porch::Porch;
 
 /// Certificate chain and key of our own.
 pub struct Identity {
@@ -110,10 +116,29 @@ pub fn server(
             config.with_client_cert_verifier(verifier)
         }
     };
-    config
+    let mut config = config
         .with_single_cert(identity.chain, identity.key)
-        .map(Arc::new)
-        .map_err(|e| format!("the certificate does not fit its key: {e}"))
+        .map_err(|e| format!("the certificate does not fit its key: {e}"))?;
+    // ours are in order of strength
+    config.ignore_client_order = true;
+    Ok(Arc::new(config))
+}
+
+/// How a client speaks TLS by files that settings name; `key` begins their names in errors. Without `ca_file` it
+/// trusts what the system trusts, with it nobody else.
+///
+/// # Errors
+/// Names the setting that does not fit.
+pub fn client_by_files(
+    key: &str,
+    ca_file: &PathBuf,
+    certificate_file: &Path,
+    key_file: &Path,
+) -> Result<Arc<ClientConfig>, String> {
+    let pem = authorities(&format!("{key}ca_file"), ca_file)?;
+    let trust = pem.as_deref().map_or(Trust::SystemAnd(None), Trust::Only);
+    let identity = Identity::read_if_named(key, certificate_file, key_file)?;
+    client(trust, identity).map_err(|why| format!("{key}{why}"))
 }
 
 /// By name: two providers in one build would make the default one panic.

@@ -16,6 +16,9 @@ mod inbound;
 mod killed;
 #[path = "hl7/outbound.rs"]
 mod outbound;
+#[allow(dead_code, reason = "others use the rest")]
+#[path = "common/papers.rs"]
+mod papers;
 #[path = "hl7/peer.rs"]
 mod peer;
 #[path = "hl7/server.rs"]

@@ -10,7 +10,12 @@ mod measured;
 mod objects;
 #[path = "results/pacs.rs"]
 mod pacs;
+#[allow(dead_code, reason = "others use the rest")]
+#[path = "common/papers.rs"]
+mod papers;
 #[path = "results/priors.rs"]
 mod priors;
 #[path = "results/sending.rs"]
 mod sending;
+#[path = "results/tls.rs"]
+mod tls;

@@ -28,6 +28,9 @@ mod opinion;
 mod order;
 #[path = "web/pages.rs"]
 mod pages;
+#[allow(dead_code, reason = "others use the rest")]
+#[path = "common/papers.rs"]
+mod papers;
 #[path = "web/quality.rs"]
 mod quality;
 #[path = "web/ranking.rs"]
@@ -42,3 +45,5 @@ mod roles;
 mod site;
 #[path = "web/subscriptions.rs"]
 mod subscriptions;
+#[path = "web/tls.rs"]
+mod tls;

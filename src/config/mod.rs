@@ -101,6 +101,8 @@ pub struct ListenSettings {
     pub http: SocketAddr,
     /// `listen.dicom`: C-ECHO and C-STORE.
     pub dicom: SocketAddr,
+    /// `listen.dicom_tls`: the same by TLS (PS3.15 B), usually on port 2762; empty is off.
+    pub dicom_tls: String,
     /// `listen.hl7`: HL7 v2 over MLLP, usually on port 2575; empty is off.
     pub hl7: String,
 }
@@ -111,17 +113,26 @@ impl ListenSettings {
     /// # Errors
     /// When it is no address.
     pub fn hl7(&self) -> Result<Option<SocketAddr>, String> {
-        if self.hl7.is_empty() {
-            return Ok(None);
-        }
-        let address = self.hl7.parse().map_err(|_| {
-            format!(
-                "listen.hl7 is {:?}, must be an address and port like 0.0.0.0:2575, or empty",
-                self.hl7
-            )
-        })?;
-        Ok(Some(address))
+        address("hl7", &self.hl7, "0.0.0.0:2575")
     }
+
+    /// Where DICOM by TLS is, `None` where it is off.
+    ///
+    /// # Errors
+    /// When it is no address.
+    pub fn dicom_tls(&self) -> Result<Option<SocketAddr>, String> {
+        address("dicom_tls", &self.dicom_tls, "0.0.0.0:2762")
+    }
+}
+
+fn address(key: &str, text: &str, example: &str) -> Result<Option<SocketAddr>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let address = text.parse().map_err(|_| {
+        format!("listen.{key} is {text:?}, must be an address and port like {example}, or empty")
+    })?;
+    Ok(Some(address))
 }
 
 impl Default for ListenSettings {
@@ -130,6 +141,7 @@ impl Default for ListenSettings {
             data: "data".into(),
             http: SocketAddr::from(([127, 0, 0, 1], 8080)),
             dicom: SocketAddr::from(([0, 0, 0, 0], 11112)),
+            dicom_tls: String::new(),
             hl7: String::new(),
         }
     }
@@ -192,6 +204,7 @@ impl Config {
         self.triage.check()?;
         self.worklist.check()?;
         self.listen.hl7()?;
+        self.listen.dicom_tls()?;
         self.hl7.check()?;
         self.fhir.check()?;
         self.web.check()?;

@@ -13,17 +13,19 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::mllp::{self, Deframer, FrameError};
 use super::receive::Receiver;
+use crate::tls::{Live, Porch};
 
 /// Pause after a failed accept (too many open files, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// How long a sender may take to agree on TLS.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections that may be agreeing on TLS at one time.
+const SHAKING_MAX: usize = 64;
 /// How long an answer may take to be sent.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a message under way may still be answered once the server stops.
@@ -36,10 +38,12 @@ const READ_BYTES: usize = 16_384;
 pub async fn serve(
     listener: TcpListener,
     receiver: Receiver,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<Live>>,
     stop: CancellationToken,
 ) {
     let places = Arc::new(Semaphore::new(receiver.settings.connections_max));
+    let porch = Arc::new(Porch::before(SHAKING_MAX));
+    let shaking = Arc::new(Semaphore::new(SHAKING_MAX));
     let mut tasks = JoinSet::new();
     loop {
         let (stream, peer) = tokio::select! {
@@ -58,19 +62,36 @@ pub async fn serve(
             warn!(%peer, "HL7 connection refused: address not listed");
             continue;
         }
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+        // by TLS a place is taken only once it is agreed on
+        let (room, wanted) = match &tls {
+            None => (&places, None),
+            Some(tls) => (&shaking, Some(tls.acceptor())),
+        };
+        let Ok(room) = Arc::clone(room).try_acquire_owned() else {
             warn!(%peer, "HL7 connection closed: too many at one time");
             continue;
         };
-        let (receiver, tls, stop) = (receiver.clone(), tls.clone(), stop.clone());
+        let (receiver, stop) = (receiver.clone(), stop.clone());
+        let (porch, places) = (Arc::clone(&porch), Arc::clone(&places));
         tasks.spawn(async move {
             let _ = stream.set_nodelay(true);
             let meet = async {
-                let Some(tls) = tls else {
-                    return talk(stream, peer, &receiver, &stop).await;
+                let Some(tls) = wanted else {
+                    let talked = talk(stream, peer, &receiver, &stop).await;
+                    drop(room);
+                    return talked;
                 };
-                let shaken = timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await;
+                let shaken = async {
+                    let entered = porch.enter(peer, HANDSHAKE_TIMEOUT).await;
+                    let _entered = entered.ok_or(io::ErrorKind::TimedOut)?;
+                    tls.accept(stream).await
+                };
+                let shaken = timeout(HANDSHAKE_TIMEOUT, shaken).await;
                 let stream = shaken.map_err(|_| io::Error::other("no TLS within 10 s"))??;
+                let Ok(_place) = places.try_acquire_owned() else {
+                    return Err(io::Error::other("too many at one time"));
+                };
+                drop(room);
                 talk(stream, peer, &receiver, &stop).await
             };
             // a panic ends this connection and nothing else
@@ -80,7 +101,6 @@ pub async fn serve(
                 Ok(Err(error)) => warn!(%peer, %error, "HL7 connection broken off"),
                 Err(_) => error!(%peer, "HL7 connection ended by a panic"),
             }
-            drop(place);
         });
     }
     drop(listener);

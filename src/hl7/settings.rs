@@ -2,16 +2,17 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 pub use super::inbound::FieldName;
 use super::outbound::Mapping;
 use super::outbound::template::Template;
 pub use crate::dicom::receive::Network;
-use crate::tls::{self, Identity, Trust};
+use crate::tls::{self, Live, ServerFiles};
 
 /// Settings of HL7. Every bound has its unit in its name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,10 +150,8 @@ impl Hl7Destination {
             return Ok(None);
         }
         let key = format!("hl7.destinations {:?} ", self.name);
-        let pem = tls::authorities(&format!("{key}ca_file"), &self.ca_file)?;
-        let trust = pem.as_deref().map_or(Trust::SystemAnd(None), Trust::Only);
-        let identity = Identity::read_if_named(&key, &self.certificate_file, &self.key_file)?;
-        let config = tls::client(trust, identity).map_err(|why| format!("{key}{why}"))?;
+        let config =
+            tls::client_by_files(&key, &self.ca_file, &self.certificate_file, &self.key_file)?;
         let host = self.address.rsplit_once(':').map_or("", |(host, _)| host);
         let name = if self.tls_name.is_empty() {
             host.trim_matches(['[', ']'])
@@ -316,20 +315,13 @@ impl Hl7Settings {
     ///
     /// # Errors
     /// Names the setting that does not fit.
-    pub fn acceptor(&self) -> Result<Option<TlsAcceptor>, String> {
-        let (certificate, key) = (&self.tls_certificate_file, &self.tls_key_file);
-        let identity = Identity::read_if_named("hl7.tls_", certificate, key)?;
-        let clients = tls::authorities("hl7.tls_client_ca_file", &self.tls_client_ca_file)?;
-        let Some(identity) = identity else {
-            return match clients {
-                None => Ok(None),
-                Some(_) => Err("hl7.tls_client_ca_file needs hl7.tls_certificate_file".into()),
-            };
-        };
-        let config = tls::server(identity, clients.as_deref());
-        config
-            .map(|config| Some(TlsAcceptor::from(config)))
-            .map_err(|why| format!("hl7.tls_certificate_file: {why}"))
+    pub fn tls(&self) -> Result<Option<Arc<Live>>, String> {
+        Live::open(ServerFiles {
+            what: "hl7.tls_",
+            certificate: self.tls_certificate_file.clone(),
+            key: self.tls_key_file.clone(),
+            clients: self.tls_client_ca_file.clone(),
+        })
     }
 
     /// Whether a peer may send.

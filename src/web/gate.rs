@@ -75,10 +75,11 @@ pub(super) async fn protect(
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let seconds = state(&req).map_or(1, |s| s.settings.request_timeout_seconds);
+    let hsts = state(&req).and_then(|s| s.settings.hsts());
     let limit = Duration::from_secs(seconds);
     if let Ok(answered) = tokio::time::timeout(limit, next.call(req)).await {
         let mut response = answered?;
-        put_headers(response.headers_mut());
+        put_headers(response.headers_mut(), hsts.as_deref());
         return Ok(response);
     }
     let problem = Problem::new(
@@ -87,11 +88,14 @@ pub(super) async fn protect(
         "The request took too long.",
     );
     let mut response = problem.json();
-    put_headers(response.headers_mut());
+    put_headers(response.headers_mut(), hsts.as_deref());
     Err(InternalError::from_response("request timeout", response).into())
 }
 
-fn put_headers(headers: &mut HeaderMap) {
+fn put_headers(headers: &mut HeaderMap, hsts: Option<&str>) {
+    if let Some(Ok(hsts)) = hsts.map(HeaderValue::from_str) {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, hsts);
+    }
     for (name, value) in HEADERS {
         headers.insert(
             HeaderName::from_static(name),

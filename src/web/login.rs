@@ -217,7 +217,7 @@ fn cookie(
     // Lax, not Strict: a link in a page or pager message must find its reader signed in
     Cookie::build(name, value)
         .http_only(true)
-        .secure(state.settings.cookie_secure)
+        .secure(state.settings.secures_cookies())
         .same_site(SameSite::Lax)
 }
 

@@ -66,6 +66,7 @@ use crate::report::Reporter;
 use crate::store::Store;
 use crate::store::filters::Choices;
 use crate::store::ranks::Ranker;
+use crate::tls::Live;
 use crate::worklist::{Acting, NewsDesk};
 use answer::Problem;
 use shown::ShownLog;
@@ -226,12 +227,13 @@ impl WebState {
     }
 }
 
-/// Serves until `stop` is cancelled. Bind port 0 to let the system choose.
+/// Serves until `stop` is cancelled, with `https` by TLS alone. Bind port 0 to let the system choose.
 ///
 /// # Errors
 /// When the listener cannot be used.
 pub async fn serve(
     listener: TcpListener,
+    https: Option<Arc<Live>>,
     state: WebState,
     stop: CancellationToken,
 ) -> io::Result<()> {
@@ -242,6 +244,7 @@ pub async fn serve(
     let settings = state.settings.clone();
     let log = tokio::spawn(shown::write(state.clone(), stop.clone()));
     let data = web::Data::new(state);
+    let each = settings.connections_max / settings.threads.max(1) + 1;
     let server = HttpServer::new(move || {
         App::new()
             .app_data(data.clone())
@@ -251,14 +254,23 @@ pub async fn serve(
             .wrap(middleware::from_fn(gate::protect))
     })
     .workers(settings.threads)
-    .max_connections(settings.connections_max / settings.threads.max(1) + 1)
+    .max_connections(each)
+    // a place that only shakes hands must not be one that others wait for
+    .max_connection_rate(each)
+    .tls_handshake_timeout(Duration::from_secs(settings.header_timeout_seconds))
     .client_request_timeout(Duration::from_secs(settings.header_timeout_seconds))
     .client_disconnect_timeout(DISCONNECT_TIMEOUT)
     .keep_alive(Duration::from_secs(settings.keep_alive_seconds))
     .shutdown_timeout(SHUTDOWN_SECONDS)
-    .disable_signals()
-    .listen(listener)?
-    .run();
+    .disable_signals();
+    let server = match https {
+        None => server.listen(listener)?,
+        Some(live) => {
+            let config = live.for_good().map_err(io::Error::other)?;
+            server.listen_rustls_0_23(listener, config)?
+        }
+    };
+    let server = server.run();
     let handle = server.handle();
     let mut server = std::pin::pin!(server);
     tokio::select! {

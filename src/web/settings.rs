@@ -1,9 +1,13 @@
 //! Settings of the web side, with the unit in every name.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
 use crate::store::accounts::SessionLimits;
+use crate::tls::{Live, ServerFiles};
 use crate::worklist::WorklistSettings;
 
 /// Settings of pages, API and login.
@@ -30,6 +34,12 @@ pub struct WebSettings {
     pub keep_alive_seconds: u64,
     /// `web.body_bytes_max`: largest request body.
     pub body_bytes_max: usize,
+    /// `web.tls_certificate_file`: PEM of our certificate and what signed it; the server then speaks https alone.
+    pub tls_certificate_file: PathBuf,
+    /// `web.tls_key_file`: PEM of its key.
+    pub tls_key_file: PathBuf,
+    /// `web.hsts_days`: how long browsers are to insist on https (RFC 6797), where we speak it; 0 says nothing.
+    pub hsts_days: u32,
     /// `web.cookie_secure`: send the session cookie over HTTPS only; set it behind a TLS proxy.
     pub cookie_secure: bool,
     /// `web.session_idle_minutes`: a session ends after so long without a request by its user.
@@ -55,6 +65,9 @@ impl Default for WebSettings {
             request_timeout_seconds: 30,
             keep_alive_seconds: 60,
             body_bytes_max: 64 * 1024,
+            tls_certificate_file: PathBuf::new(),
+            tls_key_file: PathBuf::new(),
+            hsts_days: 365,
             cookie_secure: false,
             session_idle_minutes: 12 * 60,
             session_absolute_minutes: 7 * 24 * 60,
@@ -99,6 +112,7 @@ impl WebSettings {
             1,
             600,
         )?;
+        within("hsts_days", self.hsts_days.into(), 0, 3650)?;
         within("keep_alive_seconds", self.keep_alive_seconds, 1, 3600)?;
         within("body_bytes_max", self.body_bytes_max as u64, 1024, 16 << 20)?;
         within(
@@ -125,6 +139,35 @@ impl WebSettings {
         } else {
             Err("web.viewer_url must be empty or begin with https:// or http://".to_owned())
         }
+    }
+
+    /// How https is spoken; `None` where it is not.
+    ///
+    /// # Errors
+    /// Names the setting that does not fit.
+    pub fn tls(&self) -> Result<Option<Arc<Live>>, String> {
+        Live::open(ServerFiles {
+            what: "web.tls_",
+            certificate: self.tls_certificate_file.clone(),
+            key: self.tls_key_file.clone(),
+            clients: PathBuf::new(),
+        })
+    }
+
+    /// Whether we speak https ourselves.
+    pub(super) fn is_tls(&self) -> bool {
+        !self.tls_certificate_file.as_os_str().is_empty()
+    }
+
+    /// Whether cookies go over https only.
+    pub(super) fn secures_cookies(&self) -> bool {
+        self.cookie_secure || self.is_tls()
+    }
+
+    /// `Strict-Transport-Security` (RFC 6797 6.1), where it is to be said.
+    pub(super) fn hsts(&self) -> Option<String> {
+        let said = self.is_tls() && self.hsts_days > 0;
+        said.then(|| format!("max-age={}", u64::from(self.hsts_days) * 86_400))
     }
 
     pub(super) fn session_limits(&self) -> SessionLimits {

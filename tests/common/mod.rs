@@ -168,6 +168,10 @@ pub struct TestServer {
     pub dicom: SocketAddr,
     /// Where `FIRSTREAD_LISTEN__HL7` is set.
     pub hl7: Option<SocketAddr>,
+    /// Where `FIRSTREAD_LISTEN__DICOM_TLS` is set.
+    pub dicom_tls: Option<SocketAddr>,
+    /// Where certificates are set.
+    pub https: bool,
     pub token: String,
     url: String,
     child: Child,
@@ -218,6 +222,8 @@ impl TestServer {
             http: started.http,
             dicom: started.dicom,
             hl7: started.hl7,
+            dicom_tls: started.dicom_tls,
+            https: started.https,
             token: String::new(),
             url: url.to_owned(),
             child: started.child,
@@ -238,6 +244,7 @@ impl TestServer {
         self.http = started.http;
         self.dicom = started.dicom;
         self.hl7 = started.hl7;
+        self.dicom_tls = started.dicom_tls;
     }
 
     /// `kill -9`.
@@ -393,6 +400,8 @@ struct Started {
     http: SocketAddr,
     dicom: SocketAddr,
     hl7: Option<SocketAddr>,
+    dicom_tls: Option<SocketAddr>,
+    https: bool,
 }
 
 fn spawn(data: &Path, url: &str, settings: &[(String, String)]) -> Started {
@@ -429,14 +438,18 @@ fn spawn(data: &Path, url: &str, settings: &[(String, String)]) -> Started {
             let log = std::fs::read_to_string(data.join("serve.log")).unwrap_or_default();
             panic!("the server did not start:\n{log}");
         };
-        if let Some(rest) = line.strip_prefix("firstread is ready: http://") {
+        if let Some(rest) = line.strip_prefix("firstread is ready: ") {
+            let (scheme, rest) = rest.split_once("://").unwrap();
             let (http, dicom) = rest.split_once("/  DICOM on ").unwrap();
-            let (dicom, hl7) = dicom.split_once("  HL7 on ").unwrap_or((dicom, ""));
+            let (rest, dicom_tls) = dicom.split_once("  DICOM TLS on ").unwrap_or((dicom, ""));
+            let (dicom, hl7) = rest.split_once("  HL7 on ").unwrap_or((rest, ""));
             return Started {
                 child,
                 http: http.parse().unwrap(),
                 dicom: dicom.parse().unwrap(),
                 hl7: hl7.parse().ok(),
+                dicom_tls: dicom_tls.parse().ok(),
+                https: scheme == "https",
             };
         }
     }

@@ -73,7 +73,7 @@ pub fn message(kind: &str, id: &str, rest: &str) -> String {
 
 /// A listener on a site's store.
 pub async fn listening(site: &Site, settings: Hl7Settings) -> (SocketAddr, CancellationToken) {
-    let tls = settings.acceptor().unwrap();
+    let tls = settings.tls().unwrap();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = listener.local_addr().unwrap();
     let stop = CancellationToken::new();

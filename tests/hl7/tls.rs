@@ -1,48 +1,14 @@
 //! HL7 by TLS in both directions: python-hl7 over Python's ssl is the peer, the authority is made for the test.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use firstread::hl7::{Hl7Destination, Hl7Settings};
 use serde_json::json;
 
 use crate::outbound;
+use crate::papers::Papers;
 use crate::peer::{Peer, Python, listening, message};
 use crate::site::{Site, uid};
-
-/// An authority, and what it signed: a server for `localhost`, a client; and another authority with its client.
-struct Papers(tempfile::TempDir);
-
-impl Papers {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let script = "set -e; \
-            new='-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes'; \
-            printf 'subjectAltName=DNS:localhost\n' > names; \
-            for ca in ca other; do \
-              openssl req -x509 $new -keyout $ca.key -out $ca.pem -subj /CN=$ca -days 2; \
-              for who in server client; do \
-                openssl req $new -keyout $ca-$who.key -out $who.csr -subj /CN=$who; \
-                openssl x509 -req -in $who.csr -CA $ca.pem -CAkey $ca.key -CAcreateserial \
-                  -extfile names -out $ca-$who.pem -days 2; \
-              done; \
-            done";
-        let mut shell = Command::new("sh");
-        let made = shell.args(["-c", script]).current_dir(folder.path());
-        let made = made.output().unwrap();
-        let said = String::from_utf8_lossy(&made.stderr);
-        assert!(made.status.success(), "{said}");
-        Self(folder)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn text(&self, name: &str) -> String {
-        self.path(name).to_string_lossy().into_owned()
-    }
-}
 
 const ORDER: &str = "PID|1||PAT-1\rORC|NW||ACC-1\rTQ1|1||||||||S\rOBR|1||ACC-1|MRBR\r";
 
@@ -188,7 +154,7 @@ fn settings_that_do_not_fit_are_named() {
             tls_client_ca_file: path(clients),
             ..Hl7Settings::default()
         };
-        match settings.acceptor() {
+        match settings.tls() {
             Ok(found) => assert_eq!((found.is_some(), word), (!certificate.is_empty(), "")),
             Err(error) => assert!(!word.is_empty() && error.contains(word), "{error}"),
         }
@@ -208,4 +174,28 @@ fn settings_that_do_not_fit_are_named() {
         "tls_client_ca_file",
     );
     assert!(Path::new(&papers.text("ca.pem")).is_file());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewed_certificate_is_shown_to_the_next_sender() {
+    let papers = Papers::new();
+    let settings = Hl7Settings {
+        tls_certificate_file: papers.path("ca-server.pem"),
+        tls_key_file: papers.path("ca-server.key"),
+        ..Hl7Settings::default()
+    };
+    let site = Site::start().await;
+    let (at, _stop) = listening(&site, settings).await;
+    let ca = papers.text("ca.pem");
+    let subject = || {
+        let ca = ca.clone();
+        tokio::task::spawn_blocking(move || Papers::shown_by(at.port(), &["-CAfile", &ca]))
+    };
+    assert!(subject().await.unwrap().contains("CN = server"));
+    papers.renew("ca-renewed", "ca-server");
+    let began = std::time::Instant::now();
+    while !subject().await.unwrap().contains("CN = renewed") {
+        assert!(began.elapsed().as_secs() < 10, "never renewed");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
 }

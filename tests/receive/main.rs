@@ -11,3 +11,8 @@ mod dimse;
 mod limits;
 mod real;
 mod server;
+mod tls;
+
+#[allow(dead_code, reason = "others use the rest")]
+#[path = "../common/papers.rs"]
+mod papers;

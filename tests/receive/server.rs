@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use firstread::dicom::header::ObjectHeader;
 use firstread::dicom::receive::{
-    AssociationId, BadObject, Kept, ObjectSink, ReceiveSettings, ReceivedObject, Refusal, serve,
+    AssociationId, BadObject, Doors, Kept, ObjectSink, ReceiveSettings, ReceivedObject, Refusal,
+    serve,
 };
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -72,6 +73,8 @@ impl ObjectSink for Recorder {
 /// A running server; stops when dropped.
 pub struct Server {
     pub address: SocketAddr,
+    /// By TLS, where the settings have a certificate.
+    pub tls: Option<SocketAddr>,
     pub stop: CancellationToken,
     recorder: Arc<Recorder>,
     dir: TempDir,
@@ -109,9 +112,19 @@ impl Server {
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let task = runtime.spawn(serve(listener, settings, recorder.clone(), stop.clone()));
+        let by_tls = settings.tls().unwrap().map(|live| {
+            let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"));
+            (listener.unwrap(), live)
+        });
+        let tls = by_tls.as_ref().map(|(l, _)| l.local_addr().unwrap());
+        let doors = Doors {
+            plain: listener,
+            tls: by_tls,
+        };
+        let task = runtime.spawn(serve(doors, settings, recorder.clone(), stop.clone()));
         Self {
             address,
+            tls,
             stop,
             recorder,
             dir,

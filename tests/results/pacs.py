@@ -4,10 +4,12 @@ ANSWERS maps a SOP class name's first letters (or "*") to a status; "commit": 1 
 storage commitment and reports on the same association; "commit": [2, 1] reports on associations of its own to
 127.0.0.1 at the port that the file FOLDER.port holds, one after the other, and notes what it is answered in FOLDER.said;
 "silent": true never answers; "find": {"matches": N} answers queries with N studies, then with "status" if there is one.
+"tls": [CERTIFICATE, KEY, AUTHORITY] speaks TLS to clients of that authority alone.
 Prints "ready" once it listens. Stored objects lie in FOLDER.
 """
 
 import json
+import ssl
 import sys
 import threading
 import time
@@ -105,8 +107,14 @@ if "commit" in answers:
     ae.add_supported_context(StorageCommitmentPushModel)
 if "find" in answers:
     ae.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
+context = None
+if "tls" in answers:
+    certificate, key, authority = answers["tls"]
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=authority)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(certificate, key)
 server = ae.start_server(
-    ("127.0.0.1", port), block=False,
+    ("127.0.0.1", port), block=False, ssl_context=context,
     evt_handlers=[(evt.EVT_C_FIND, find), (evt.EVT_C_STORE, store), (evt.EVT_N_ACTION, action), (evt.EVT_C_ECHO, lambda e: 0)])
 print("ready", flush=True)
 sys.stdin.read()

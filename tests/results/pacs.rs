@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use firstread::dicom::objects::Kind;
 use firstread::dicom::send::DestinationSettings;
 use serde_json::{Value, json};
 
@@ -18,14 +17,9 @@ pub fn free_port() -> u16 {
 /// How a destination is told of in the settings.
 pub fn destination(name: &str, ae_title: &str, port: u16) -> DestinationSettings {
     DestinationSettings {
-        name: name.into(),
-        ae_title: ae_title.into(),
-        host: "127.0.0.1".into(),
-        port,
-        objects: Kind::ALL.to_vec(),
-        commitment: false,
         connect_timeout_seconds: 5,
         answer_timeout_seconds: 10,
+        ..DestinationSettings::new(name, ae_title, "127.0.0.1", port)
     }
 }
 
@@ -128,7 +122,7 @@ impl Peer {
         Some(peer)
     }
 
-    fn wait(port: u16) {
+    pub fn wait(port: u16) {
         let started = Instant::now();
         while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
             assert!(

@@ -17,7 +17,7 @@ use crate::common::{Database, TestServer, dicom_files, real_study, sample, study
 use crate::pacs::{Peer, destination, free_port};
 
 /// A PDF object of a synthetic sample.
-fn object(folder: &Path) -> (String, PathBuf) {
+pub fn object(folder: &Path) -> (String, PathBuf) {
     let source = Source::read(&dicom_files(&sample("one"))).unwrap();
     let maker = Maker {
         uid_root: firstread::intake::OWN_UID_ROOT,

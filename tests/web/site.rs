@@ -101,6 +101,7 @@ impl Site {
             .unwrap();
         assert_eq!(rules.version, 1);
         let ranker = Arc::new(Ranker::new(rules, alerts.policy.clone()));
+        let https = settings.tls().unwrap();
         let state = WebState::new(
             store.clone(),
             news.clone(),
@@ -131,9 +132,10 @@ impl Site {
             ..Desk::default()
         });
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let base = format!("http://{}", listener.local_addr().unwrap());
+        let scheme = if https.is_some() { "https" } else { "http" };
+        let base = format!("{scheme}://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();
-        tokio::spawn(web::serve(listener, state, stop.clone()));
+        tokio::spawn(web::serve(listener, https, state, stop.clone()));
         Self {
             database_url: url,
             base,
@@ -147,6 +149,11 @@ impl Site {
             db,
             stop,
         }
+    }
+
+    pub fn port(&self) -> u16 {
+        let port = self.base.rsplit(':').next().unwrap();
+        port.parse().unwrap()
     }
 
     pub fn url(&self, path: &str) -> String {

@@ -6,9 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dicom_dictionary_std::uids;
-use dicom_ul::association::{Association as _, AsyncServerAssociation};
 use dicom_ul::pdu::{AbortRQServiceProviderReason, PresentationContextResultReason};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -102,12 +100,12 @@ struct Message {
 impl Association {
     pub fn new(
         id: AssociationId,
-        association: &AsyncServerAssociation<TcpStream>,
+        link: &Link,
         shared: Arc<Shared>,
         touched: Arc<AtomicBool>,
     ) -> Self {
-        let contexts = association
-            .presentation_contexts()
+        let contexts = link
+            .contexts()
             .iter()
             .filter(|context| context.reason == PresentationContextResultReason::Acceptance)
             .map(|context| {
@@ -122,7 +120,7 @@ impl Association {
             .collect();
         Self {
             id,
-            calling_ae: guard::comment(association.peer_ae_title()),
+            calling_ae: guard::comment(link.peer_ae_title()),
             counts: Counts::default(),
             shared,
             touched,

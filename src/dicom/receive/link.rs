@@ -5,12 +5,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use dicom_ul::association::{AsyncAssociation as _, AsyncServerAssociation};
+use dicom_ul::association::{Association as _, AsyncAssociation as _, AsyncServerAssociation};
 use dicom_ul::pdu::{
     AbortRQServiceProviderReason, AbortRQSource, PDU_HEADER_SIZE, PDataValue, PDataValueType, Pdu,
+    PresentationContextNegotiated,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 /// How much is asked of the socket at once, in bytes.
 const READ_BYTES: usize = 64 * 1024;
@@ -45,33 +47,62 @@ pub enum LinkError {
     NotSent,
 }
 
+/// An association, in the clear or by TLS.
+pub enum Wire {
+    Plain(Box<AsyncServerAssociation<TcpStream>>),
+    Tls(Box<AsyncServerAssociation<TlsStream<TcpStream>>>),
+}
+
+/// The same with either.
+macro_rules! with {
+    ($wire:expr, $association:ident => $what:expr) => {
+        match $wire {
+            Wire::Plain($association) => $what,
+            Wire::Tls($association) => $what,
+        }
+    };
+}
+
 /// An association's wire.
 pub struct Link {
-    association: AsyncServerAssociation<TcpStream>,
+    wire: Wire,
     pdu_bytes_max: u32,
 }
 
 impl Link {
-    pub fn new(association: AsyncServerAssociation<TcpStream>) -> Self {
-        let pdu_bytes_max = association.acceptor_max_pdu_length();
+    pub fn new(wire: Wire) -> Self {
+        let pdu_bytes_max = with!(&wire, a => a.acceptor_max_pdu_length());
         Self {
-            association,
+            wire,
             pdu_bytes_max,
         }
     }
 
+    /// What was agreed on.
+    pub fn contexts(&self) -> &[PresentationContextNegotiated] {
+        with!(&self.wire, a => a.presentation_contexts())
+    }
+
+    /// The AE title that the peer gave.
+    pub fn peer_ae_title(&self) -> &str {
+        with!(&self.wire, a => a.peer_ae_title())
+    }
+
+    /// Whether it is by TLS.
+    pub fn is_tls(&self) -> bool {
+        matches!(self.wire, Wire::Tls(_))
+    }
+
     /// Waits for the next PDU. Can be dropped and called again without losing bytes.
     pub async fn next(&mut self) -> Result<Received, LinkError> {
-        let (stream, buffer) = self.association.get_mut();
-        loop {
-            if let Some(pdu) = take_pdu(buffer, self.pdu_bytes_max)? {
-                return Ok(pdu);
+        match &mut self.wire {
+            Wire::Plain(association) => {
+                let (stream, buffer) = association.get_mut();
+                read_pdu(&mut Prompt(stream), buffer, self.pdu_bytes_max).await
             }
-            buffer.reserve(READ_BYTES);
-            match Prompt(stream).read_buf(buffer).await {
-                Ok(0) => return Err(LinkError::Closed),
-                Ok(_) => {}
-                Err(error) => return Err(LinkError::Lost(error)),
+            Wire::Tls(association) => {
+                let (stream, buffer) = association.get_mut();
+                read_pdu(&mut Prompt(stream), buffer, self.pdu_bytes_max).await
             }
         }
     }
@@ -103,13 +134,36 @@ impl Link {
     }
 
     async fn send(&mut self, pdu: &Pdu) -> Result<(), LinkError> {
-        let sent = self.association.send(pdu).await;
+        let sent = with!(&mut self.wire, a => a.send(pdu).await);
         sent.map_err(|_| LinkError::NotSent)
     }
 
     async fn close(&mut self) -> Result<(), LinkError> {
-        let stream = self.association.inner_stream();
-        stream.shutdown().await.map_err(LinkError::Lost)
+        let closed = with!(&mut self.wire, a => a.inner_stream().shutdown().await);
+        closed.map_err(LinkError::Lost)
+    }
+}
+
+/// Reads until a PDU is complete.
+async fn read_pdu<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    buffer: &mut BytesMut,
+    pdu_bytes_max: u32,
+) -> Result<Received, LinkError> {
+    loop {
+        if let Some(pdu) = take_pdu(buffer, pdu_bytes_max)? {
+            return Ok(pdu);
+        }
+        buffer.reserve(READ_BYTES);
+        match stream.read_buf(buffer).await {
+            Ok(0) => return Err(LinkError::Closed),
+            Ok(_) => {}
+            // many end TLS by closing the connection
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(LinkError::Closed);
+            }
+            Err(error) => return Err(LinkError::Lost(error)),
+        }
     }
 }
 
@@ -184,16 +238,33 @@ fn split_pdv(bytes: &[u8]) -> Option<(Pdv<'_>, &[u8])> {
 /// Scanners and dcmtk leave Nagle's algorithm on and write a PDU in two pieces: the second
 /// waits for the acknowledgement of the first, which Linux delays by 40 ms. That makes 20
 /// objects a second. `TCP_QUICKACK` does not last, so it is set again before each read.
-struct Prompt<'a>(&'a mut TcpStream);
+struct Prompt<'a, S>(&'a mut S);
 
-impl AsyncRead for Prompt<'_> {
+/// What has a TCP connection under it.
+trait OverTcp {
+    fn tcp(&self) -> &TcpStream;
+}
+
+impl OverTcp for TcpStream {
+    fn tcp(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl OverTcp for TlsStream<TcpStream> {
+    fn tcp(&self) -> &TcpStream {
+        self.get_ref().0
+    }
+}
+
+impl<S: OverTcp + AsyncRead + Unpin> AsyncRead for Prompt<'_, S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let stream = &mut *self.get_mut().0;
-        acknowledge_at_once(stream);
+        acknowledge_at_once(stream.tcp());
         Pin::new(stream).poll_read(cx, buf)
     }
 }

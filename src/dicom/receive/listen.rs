@@ -1,7 +1,7 @@
 //! The listener: who gets in, how many, and how it ends.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 
 use super::association::{Association, Shared};
@@ -19,15 +20,32 @@ use super::link::{self, Link};
 use super::settings::ReceiveSettings;
 use super::spool::Spool;
 use super::{AssociationId, ObjectSink, negotiate};
+use crate::tls::{Live, Porch};
 
 /// How many peers are told at one time that we are busy; more are just closed.
 const BUSY_ANSWERS_MAX: usize = 32;
+/// Connections beside those with a place: they wait to say what they want.
+const WAITING_MAX: usize = 256;
 /// Pause after a failed accept (too many open files, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 static LAST_ASSOCIATION: AtomicU64 = AtomicU64::new(0);
 
-/// Receives objects on `listener` into `sink` until `stop`.
+/// Where peers come in.
+pub struct Doors {
+    /// In the clear.
+    pub plain: TcpListener,
+    /// By TLS alone.
+    pub tls: Option<(TcpListener, Arc<Live>)>,
+}
+
+impl From<TcpListener> for Doors {
+    fn from(plain: TcpListener) -> Self {
+        Self { plain, tls: None }
+    }
+}
+
+/// Receives objects on `doors` into `sink` until `stop`.
 ///
 /// Then nobody new is let in, idle associations are aborted, and objects under way get
 /// `stop_timeout_seconds` to arrive.
@@ -36,7 +54,7 @@ static LAST_ASSOCIATION: AtomicU64 = AtomicU64::new(0);
 /// When the settings are wrong or the spool folder cannot be made. Nothing a peer does
 /// ends the service.
 pub async fn serve(
-    listener: TcpListener,
+    doors: impl Into<Doors>,
     settings: ReceiveSettings,
     sink: Arc<dyn ObjectSink>,
     stop: CancellationToken,
@@ -44,7 +62,12 @@ pub async fn serve(
     let bad = |problem| io::Error::new(io::ErrorKind::InvalidInput, problem);
     settings.check().map_err(bad)?;
     let spool = Spool::open(&settings, !sink.syncs_objects())?;
+    let doors = doors.into();
+    let porch = Arc::new(Porch::before(settings.associations_max));
+    let waiting = Arc::new(Semaphore::new(settings.associations_max + WAITING_MAX));
     let mut door = Door {
+        porch,
+        waiting,
         places: Arc::new(Semaphore::new(settings.associations_max)),
         busy_answers: Arc::new(Semaphore::new(BUSY_ANSWERS_MAX)),
         tasks: JoinSet::new(),
@@ -58,49 +81,97 @@ pub async fn serve(
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => door.knock(stream, peer.ip()),
-                Err(error) => {
-                    tracing::error!(%error, "could not accept a DICOM connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            },
+            accepted = doors.plain.accept() => door.accepted(accepted, None).await,
+            accepted = by_tls(doors.tls.as_ref()) => {
+                let tls = doors.tls.as_ref().map(|(_, live)| live.config());
+                door.accepted(accepted, tls).await;
+            }
             Some(_) = door.tasks.join_next() => {}
         }
     }
-    drop(listener);
+    drop(doors);
     door.close().await;
     Ok(())
 }
 
+async fn by_tls(door: Option<&(TcpListener, Arc<Live>)>) -> io::Result<(TcpStream, SocketAddr)> {
+    match door {
+        Some((listener, _)) => listener.accept().await,
+        None => std::future::pending().await,
+    }
+}
+
 struct Door {
     shared: Arc<Shared>,
+    porch: Arc<Porch>,
+    waiting: Arc<Semaphore>,
     places: Arc<Semaphore>,
     busy_answers: Arc<Semaphore>,
     tasks: JoinSet<()>,
 }
 
+/// A connection that was let to the door.
+struct Caller {
+    stream: TcpStream,
+    peer: IpAddr,
+    tls: Option<Arc<ServerConfig>>,
+}
+
 impl Door {
-    fn knock(&mut self, stream: TcpStream, peer: IpAddr) {
-        let peer = peer.to_canonical();
+    async fn accepted(
+        &mut self,
+        accepted: io::Result<(TcpStream, SocketAddr)>,
+        tls: Option<Arc<ServerConfig>>,
+    ) {
+        match accepted {
+            Ok((stream, peer)) => self.knock(Caller {
+                stream,
+                peer: peer.ip().to_canonical(),
+                tls,
+            }),
+            Err(error) => {
+                tracing::error!(%error, "could not accept a DICOM connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+
+    fn knock(&mut self, caller: Caller) {
+        let peer = caller.peer;
         if !self.shared.settings.admits_host(peer) {
             tracing::warn!(%peer, "DICOM connection refused: address not listed");
             return;
         }
-        let _ = stream.set_nodelay(true);
-        link::acknowledge_at_once(&stream);
-        let shared = Arc::clone(&self.shared);
-        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
-            self.tasks.spawn(attend(stream, peer, shared, place));
-        } else if let Ok(place) = Arc::clone(&self.busy_answers).try_acquire_owned() {
-            tracing::warn!(%peer, "DICOM association rejected: too many at one time");
-            self.tasks.spawn(async move {
-                negotiate::reject_busy(stream, &shared.settings).await;
-                drop(place);
-            });
-        } else {
+        let Ok(waiting) = Arc::clone(&self.waiting).try_acquire_owned() else {
             tracing::warn!(%peer, "DICOM connection closed: too many at one time");
-        }
+            return;
+        };
+        let _ = caller.stream.set_nodelay(true);
+        link::acknowledge_at_once(&caller.stream);
+        let shared = Arc::clone(&self.shared);
+        let (porch, places) = (Arc::clone(&self.porch), Arc::clone(&self.places));
+        let busy_answers = Arc::clone(&self.busy_answers);
+        self.tasks.spawn(async move {
+            let limit = Duration::from_secs(shared.settings.handshake_timeout_seconds);
+            let entered = tokio::select! {
+                () = shared.stop.cancelled() => return,
+                entered = porch.enter(peer, limit) => entered,
+            };
+            let Some(porch) = entered else {
+                tracing::warn!(%peer, "DICOM connection closed: too many of its address say nothing");
+                return;
+            };
+            if let Ok(place) = places.try_acquire_owned() {
+                attend(caller, shared, (porch, place)).await;
+            } else if let Ok(place) = busy_answers.try_acquire_owned() {
+                tracing::warn!(%peer, "DICOM association rejected: too many at one time");
+                negotiate::reject_busy(caller.stream, &shared.settings, caller.tls).await;
+                drop(place);
+            } else {
+                tracing::warn!(%peer, "DICOM connection closed: too many at one time");
+            }
+            drop(waiting);
+        });
     }
 
     /// Waits for objects under way, then ends what is left.
@@ -115,11 +186,15 @@ impl Door {
 }
 
 /// Serves one connection. A panic ends this association and nothing else.
-async fn attend(stream: TcpStream, peer: IpAddr, shared: Arc<Shared>, place: OwnedSemaphorePermit) {
+async fn attend(
+    caller: Caller,
+    shared: Arc<Shared>,
+    (porch, place): (OwnedSemaphorePermit, OwnedSemaphorePermit),
+) {
     let id: AssociationId = LAST_ASSOCIATION.fetch_add(1, Ordering::Relaxed) + 1;
     let touched = Arc::new(AtomicBool::new(false));
-    let sink = Arc::clone(&shared.sink);
-    let talk = talk(stream, peer, id, shared, Arc::clone(&touched));
+    let (sink, peer) = (Arc::clone(&shared.sink), caller.peer);
+    let talk = talk(caller, id, shared, Arc::clone(&touched), porch);
     if AssertUnwindSafe(talk).catch_unwind().await.is_err() {
         tracing::error!(association = id, %peer, "DICOM association ended by a panic");
     }
@@ -130,30 +205,33 @@ async fn attend(stream: TcpStream, peer: IpAddr, shared: Arc<Shared>, place: Own
 }
 
 async fn talk(
-    stream: TcpStream,
-    peer: IpAddr,
+    caller: Caller,
     id: AssociationId,
     shared: Arc<Shared>,
     touched: Arc<AtomicBool>,
+    porch: OwnedSemaphorePermit,
 ) {
-    let started = Instant::now();
+    let (started, peer) = (Instant::now(), caller.peer);
     let established = tokio::select! {
         () = shared.stop.cancelled() => return,
-        established = negotiate::establish(stream, peer, &shared.settings) => established,
+        established = negotiate::establish(caller.stream, peer, &shared.settings, caller.tls) => established,
     };
-    let established = match established {
-        Ok(established) => established,
+    drop(porch);
+    let link = match established {
+        Ok(wire) => Link::new(wire),
         Err(reason) => {
             tracing::warn!(association = id, %peer, reason, "no DICOM association");
             return;
         }
     };
-    let mut association = Association::new(id, &established, shared, touched);
-    let end = association.run(Link::new(established)).await;
+    let tls = link.is_tls();
+    let mut association = Association::new(id, &link, shared, touched);
+    let end = association.run(link).await;
     let counts = &association.counts;
     tracing::info!(
         association = id,
         %peer,
+        tls,
         calling_ae = %association.calling_ae,
         stored = counts.stored,
         kept_aside = counts.kept_aside,

@@ -21,7 +21,7 @@ mod spool;
 mod status;
 
 pub use commitment::{ALL_COMMITTED, CommitmentReport};
-pub use listen::serve;
+pub use listen::{Doors, serve};
 pub use negotiate::{STORAGE_CLASSES, TRANSFER_SYNTAXES};
 pub(super) use settings::check_ae;
 pub use settings::{AllowedCaller, Network, ReceiveSettings};

@@ -1,21 +1,25 @@
 //! What we offer, and to whom: from a connection to an association (PS3.8).
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use dicom_dictionary_std::uids;
+use dicom_ul::association::read_pdu_from_wire_async;
 use dicom_ul::association::server::{AccessControl, Negotiation};
-use dicom_ul::association::{AsyncServerAssociation, read_pdu_from_wire_async};
 use dicom_ul::pdu::{
     AssociationRJ, AssociationRJResult, AssociationRJServiceProviderPresentationReason,
     AssociationRJServiceUserReason, AssociationRJSource, Pdu, RequestorRoles, UserIdentity,
     write_pdu,
 };
 use dicom_ul::{ServerAssociationOptions, association::Error};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 
+use super::link::Wire;
 use super::settings::ReceiveSettings;
 
 /// Storage SOP classes we take.
@@ -106,15 +110,25 @@ impl Negotiation for Roles {
     }
 }
 
-/// Answers the peer's A-ASSOCIATE-RQ; the error says why there is no association.
+/// Answers the peer's A-ASSOCIATE-RQ, with `tls` after agreeing on TLS; the error says why there is no association.
 pub async fn establish(
     stream: TcpStream,
     peer: IpAddr,
     settings: &ReceiveSettings,
-) -> Result<AsyncServerAssociation<TcpStream>, &'static str> {
+    tls: Option<Arc<ServerConfig>>,
+) -> Result<Wire, &'static str> {
     let options = options(settings, Gate { settings, peer });
     let limit = Duration::from_secs(settings.handshake_timeout_seconds);
-    match tokio::time::timeout(limit, options.establish_async(stream)).await {
+    let established = async {
+        Ok(match tls {
+            None => Wire::Plain(Box::new(options.establish_async(stream).await?)),
+            Some(tls) => {
+                let options = options.tls_config(tls);
+                Wire::Tls(Box::new(options.establish_tls_async(stream).await?))
+            }
+        })
+    };
+    match tokio::time::timeout(limit, established).await {
         Err(_) => Err("no association request in time"),
         Ok(Err(error)) => Err(describe(&error)),
         Ok(Ok(association)) => Ok(association),
@@ -156,6 +170,8 @@ fn describe(error: &Error) -> &'static str {
             ) => "calling AE title is not allowed from this address",
             _ => "rejected",
         },
+        Error::TlsNotSupported => "TLS on the port without it",
+        Error::TlsHandshake { source, .. } => shaken(source),
         Error::ConnectionClosed { .. } => "closed without an association request",
         Error::ReceivePdu { .. } => "association request not understood",
         Error::UnexpectedPdu { .. } | Error::UnknownPdu { .. } | Error::Aborted { .. } => {
@@ -165,25 +181,55 @@ fn describe(error: &Error) -> &'static str {
     }
 }
 
+/// Why there is no TLS, as far as we know and a log may say.
+fn shaken(error: &std::io::Error) -> &'static str {
+    use tokio_rustls::rustls::Error as Tls;
+    let inner = error.get_ref().and_then(|e| e.downcast_ref::<Tls>());
+    match inner {
+        Some(Tls::NoCertificatesPresented) => "no TLS: the peer has no certificate",
+        Some(Tls::InvalidCertificate(_)) => {
+            "no TLS: the peer's certificate is not one that dicom.tls_client_ca_file signed, or has run out"
+        }
+        Some(Tls::AlertReceived(_)) => "no TLS: the peer does not accept our certificate or offer",
+        Some(Tls::PeerIncompatible(_)) => "no TLS: the peer's versions or ciphers are too old",
+        Some(_) => "no TLS: what came is none",
+        None => "no TLS: connection lost",
+    }
+}
+
 /// Turns a peer away because too many are here; it may try again (PS3.8 9.3.4).
-pub async fn reject_busy(mut stream: TcpStream, settings: &ReceiveSettings) {
+pub async fn reject_busy(
+    mut stream: TcpStream,
+    settings: &ReceiveSettings,
+    tls: Option<Arc<ServerConfig>>,
+) {
     let limit = Duration::from_secs(settings.handshake_timeout_seconds);
     let answer = async {
-        let mut buffer = BytesMut::with_capacity(4096);
-        let request =
-            read_pdu_from_wire_async(&mut stream, &mut buffer, settings.pdu_bytes_max, true);
-        let Ok(Pdu::AssociationRQ(_)) = request.await else {
-            return;
-        };
-        let mut bytes = Vec::with_capacity(16);
-        if write_pdu(&mut bytes, &busy()).is_ok() && stream.write_all(&bytes).await.is_ok() {
-            // the peer closes; until then the rejection must not be overtaken by a reset
-            let _ = stream.shutdown().await;
-            buffer.clear();
-            let _ = tokio::io::AsyncReadExt::read_buf(&mut stream, &mut buffer).await;
+        match tls {
+            None => refuse(&mut stream, settings).await,
+            Some(tls) => {
+                if let Ok(mut stream) = TlsAcceptor::from(tls).accept(stream).await {
+                    refuse(&mut stream, settings).await;
+                }
+            }
         }
     };
     let _ = tokio::time::timeout(limit, answer).await;
+}
+
+async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, settings: &ReceiveSettings) {
+    let mut buffer = BytesMut::with_capacity(4096);
+    let request = read_pdu_from_wire_async(stream, &mut buffer, settings.pdu_bytes_max, true);
+    let Ok(Pdu::AssociationRQ(_)) = request.await else {
+        return;
+    };
+    let mut bytes = Vec::with_capacity(16);
+    if write_pdu(&mut bytes, &busy()).is_ok() && stream.write_all(&bytes).await.is_ok() {
+        // the peer closes; until then the rejection must not be overtaken by a reset
+        let _ = stream.shutdown().await;
+        buffer.clear();
+        let _ = tokio::io::AsyncReadExt::read_buf(stream, &mut buffer).await;
+    }
 }
 
 fn busy() -> Pdu {

@@ -3,10 +3,12 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::dicom::send::DestinationSettings;
+use crate::tls::{Live, ServerFiles};
 
 /// Longest AE title (PS3.5 6.2, VR AE).
 pub const AE_CHARS_MAX: usize = 16;
@@ -37,6 +39,12 @@ pub struct ReceiveSettings {
     pub object_timeout_seconds: u64,
     /// How long objects under way may still arrive once the server stops, in seconds.
     pub stop_timeout_seconds: u64,
+    /// PEM of our certificate and what signed it, for `listen.dicom_tls`.
+    pub tls_certificate_file: PathBuf,
+    /// PEM of its key.
+    pub tls_key_file: PathBuf,
+    /// PEM of the authorities of which one must have signed a caller's certificate; empty asks for none.
+    pub tls_client_ca_file: PathBuf,
     /// Who gets our results.
     pub destinations: Vec<DestinationSettings>,
 }
@@ -55,6 +63,9 @@ impl Default for ReceiveSettings {
             idle_timeout_seconds: 120,
             object_timeout_seconds: 1800,
             stop_timeout_seconds: 10,
+            tls_certificate_file: PathBuf::new(),
+            tls_key_file: PathBuf::new(),
+            tls_client_ca_file: PathBuf::new(),
             destinations: Vec::new(),
         }
     }
@@ -98,6 +109,19 @@ impl ReceiveSettings {
             }
         }
         Ok(())
+    }
+
+    /// How TLS is spoken; `None` where no certificate is named.
+    ///
+    /// # Errors
+    /// Names the setting that does not fit.
+    pub fn tls(&self) -> Result<Option<Arc<Live>>, String> {
+        Live::open(ServerFiles {
+            what: "dicom.tls_",
+            certificate: self.tls_certificate_file.clone(),
+            key: self.tls_key_file.clone(),
+            clients: self.tls_client_ca_file.clone(),
+        })
     }
 
     /// Whether any caller of this address can be let in, before it has said who it is.

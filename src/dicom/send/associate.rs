@@ -9,6 +9,7 @@ use dicom_ul::pdu::{
     PDataValue, PDataValueType, Pdu, PresentationContextNegotiated, PresentationContextResultReason,
 };
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 use super::{DestinationSettings, SendError};
 use crate::dicom::guard;
@@ -28,9 +29,25 @@ const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 const NO_DATA_SET: u16 = 0x0101;
 const DATA_SET: u16 = 0x0001;
 
+/// An association, in the clear or by TLS.
+enum Wire {
+    Plain(Box<AsyncClientAssociation<TcpStream>>),
+    Tls(Box<AsyncClientAssociation<TlsStream<TcpStream>>>),
+}
+
+/// The same with either.
+macro_rules! with {
+    ($wire:expr, $association:ident => $what:expr) => {
+        match $wire {
+            Wire::Plain($association) => $what,
+            Wire::Tls($association) => $what,
+        }
+    };
+}
+
 /// An established association.
 pub(in crate::dicom) struct Link {
-    association: AsyncClientAssociation<TcpStream>,
+    wire: Wire,
     answer_timeout: Duration,
 }
 
@@ -82,27 +99,42 @@ impl Link {
             );
         let limit = Duration::from_secs(to.connect_timeout_seconds);
         let at = (to.host.clone(), to.port);
-        let asked = tokio::time::timeout(limit, options.establish_async(at)).await;
-        let mut association = match asked {
+        let tls = to.connector().map_err(SendError::Unreachable)?;
+        let asking = async {
+            let wire = match tls {
+                None => {
+                    let mut plain = options.establish_async(at).await?;
+                    let _ = plain.inner_stream().set_nodelay(true);
+                    Wire::Plain(Box::new(plain))
+                }
+                Some((config, name)) => {
+                    let options = options.tls_config(config).server_name(&name);
+                    let mut tls = options.establish_tls_async(at).await?;
+                    let _ = tls.inner_stream().get_ref().0.set_nodelay(true);
+                    Wire::Tls(Box::new(tls))
+                }
+            };
+            Ok(wire)
+        };
+        let wire = match tokio::time::timeout(limit, asking).await {
             Err(_) => {
                 let seconds = to.connect_timeout_seconds;
                 let why = format!("{}: no answer within {seconds} s", to.reached());
                 return Err(SendError::Unreachable(why));
             }
             Ok(Err(error)) => return Err(describe(to, &error)),
-            Ok(Ok(association)) => association,
+            Ok(Ok(wire)) => wire,
         };
-        let _ = association.inner_stream().set_nodelay(true);
         Ok(Self {
-            association,
+            wire,
             answer_timeout: Duration::from_secs(to.answer_timeout_seconds),
         })
     }
 
     /// The one context, where the peer accepted it.
     pub fn context(&self) -> Option<&PresentationContextNegotiated> {
-        self.association
-            .presentation_contexts()
+        let contexts = with!(&self.wire, a => a.presentation_contexts());
+        contexts
             .iter()
             .find(|c| c.reason == PresentationContextResultReason::Acceptance)
     }
@@ -117,7 +149,7 @@ impl Link {
         let limit = self.answer_timeout;
         let sending = async {
             // Not the library's writer: its drop blocks, and panics where there is one thread only.
-            let taken = self.association.acceptor_max_pdu_length();
+            let taken = with!(&self.wire, a => a.acceptor_max_pdu_length());
             let most = match usize::try_from(taken).unwrap_or(0) {
                 0 => PDU_BYTES_MAX as usize,
                 taken => taken.min(PDU_BYTES_MAX as usize),
@@ -140,7 +172,7 @@ impl Link {
                         data: bytes.to_vec(),
                     }],
                 };
-                let sent = self.association.send(&pdu).await;
+                let sent = with!(&mut self.wire, a => a.send(&pdu).await);
                 sent.map_err(|_| broken("the object could not be sent"))?;
             }
             Ok(())
@@ -163,7 +195,7 @@ impl Link {
         let mut data_set = Vec::new();
         let receiving = async {
             loop {
-                let pdu = self.association.receive().await;
+                let pdu = with!(&mut self.wire, a => a.receive().await);
                 let pdu = pdu.map_err(|_| broken("the peer closed the connection"))?;
                 let Pdu::PData { data } = pdu else {
                     return Err(broken(match pdu {
@@ -207,7 +239,8 @@ impl Link {
 
     /// Ends the association; what was answered counts, however this goes.
     pub async fn close(self) {
-        let _ = tokio::time::timeout(RELEASE_TIMEOUT, self.association.release()).await;
+        let released = async { with!(self.wire, a => a.release().await) };
+        let _ = tokio::time::timeout(RELEASE_TIMEOUT, released).await;
     }
 }
 
@@ -224,6 +257,12 @@ fn describe(to: &DestinationSettings, error: &Error) -> SendError {
         Error::NoAcceptedPresentationContexts { .. } => SendError::NotTaken("this kind of object"),
         Error::Connect { source, .. } | Error::ToAddress { source, .. } => {
             SendError::Unreachable(format!("{}: {source}", to.reached()))
+        }
+        Error::TlsHandshake { source, .. } => {
+            SendError::Unreachable(format!("{}: no TLS: {source}", to.reached()))
+        }
+        Error::TlsNotSupported => {
+            SendError::Unreachable(format!("{}: it speaks TLS alone: set tls", to.reached()))
         }
         Error::Aborted { .. } => SendError::BrokenOff("the peer aborted".into()),
         _ => SendError::BrokenOff(format!("{} did not associate", to.reached())),

@@ -1,9 +1,15 @@
 //! Where results go.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::dicom::objects::Kind;
 use crate::dicom::receive::check_ae;
+use crate::tls;
 
 /// A PACS, viewer or router that gets our objects.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +29,21 @@ pub struct DestinationSettings {
     /// Ask it to commit to keep them (PS3.4 J); what it does not commit to is sent again.
     #[serde(default)]
     pub commitment: bool,
+    /// Speak TLS to it.
+    #[serde(default)]
+    pub tls: bool,
+    /// Name in its certificate; empty for `host`.
+    #[serde(default)]
+    pub tls_name: String,
+    /// PEM of the authorities of which one must have signed its certificate; empty for those the system trusts.
+    #[serde(default)]
+    pub ca_file: PathBuf,
+    /// PEM of the certificate that it knows us by, where it asks for one.
+    #[serde(default)]
+    pub certificate_file: PathBuf,
+    /// PEM of its key.
+    #[serde(default)]
+    pub key_file: PathBuf,
     /// From connection to association, in seconds.
     #[serde(default = "connect_timeout_seconds")]
     pub connect_timeout_seconds: u64,
@@ -44,6 +65,48 @@ const fn answer_timeout_seconds() -> u64 {
 }
 
 impl DestinationSettings {
+    /// With what is asked of every destination, the rest at its default.
+    #[must_use]
+    pub fn new(name: &str, ae_title: &str, host: &str, port: u16) -> Self {
+        Self {
+            name: name.to_owned(),
+            ae_title: ae_title.to_owned(),
+            host: host.to_owned(),
+            port,
+            objects: all_kinds(),
+            commitment: false,
+            tls: false,
+            tls_name: String::new(),
+            ca_file: PathBuf::new(),
+            certificate_file: PathBuf::new(),
+            key_file: PathBuf::new(),
+            connect_timeout_seconds: connect_timeout_seconds(),
+            answer_timeout_seconds: answer_timeout_seconds(),
+        }
+    }
+
+    /// How TLS is spoken to it, and the name that its certificate must have; `None` where TLS is not. The files are
+    /// read anew for each association, so that a renewed certificate needs no restart.
+    ///
+    /// # Errors
+    /// Names the setting that does not fit.
+    pub fn connector(&self) -> Result<Option<(Arc<ClientConfig>, String)>, String> {
+        if !self.tls {
+            return Ok(None);
+        }
+        let key = format!("dicom destination {:?} ", self.name);
+        let config =
+            tls::client_by_files(&key, &self.ca_file, &self.certificate_file, &self.key_file)?;
+        let name = match self.tls_name.as_str() {
+            "" => self.host.trim_matches(['[', ']']).to_owned(),
+            name => name.to_owned(),
+        };
+        if ServerName::try_from(name.as_str()).is_err() {
+            return Err(format!("{key}tls_name {name:?} cannot be in a certificate"));
+        }
+        Ok(Some((config, name)))
+    }
+
     /// Checks every value.
     ///
     /// # Errors
@@ -76,6 +139,18 @@ impl DestinationSettings {
         if self.objects.is_empty() {
             return Err(format!("{} must name at least one kind", key("objects")));
         }
+        let of_tls = [
+            ("tls_name", self.tls_name.is_empty()),
+            ("ca_file", self.ca_file.as_os_str().is_empty()),
+            (
+                "certificate_file",
+                self.certificate_file.as_os_str().is_empty(),
+            ),
+            ("key_file", self.key_file.as_os_str().is_empty()),
+        ];
+        if let Some((name, _)) = of_tls.iter().find(|(_, empty)| !self.tls && !empty) {
+            return Err(format!("{} is for tls = true", key(name)));
+        }
         for (name, seconds) in [
             ("connect_timeout_seconds", self.connect_timeout_seconds),
             ("answer_timeout_seconds", self.answer_timeout_seconds),
@@ -93,6 +168,7 @@ impl DestinationSettings {
     /// "ORTHANC at 10.0.0.5:4242"
     #[must_use]
     pub fn reached(&self) -> String {
-        format!("{} at {}:{}", self.ae_title, self.host, self.port)
+        let tls = if self.tls { " by TLS" } else { "" };
+        format!("{} at {}:{}{tls}", self.ae_title, self.host, self.port)
     }
 }
