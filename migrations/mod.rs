@@ -1,8 +1,8 @@
 //! The schema, as small timestamped steps that only go forward.
 //!
 //! A step that has been released is never edited. Each is one SQL file that both
-//! SQLite and PostgreSQL read; `{identity}` and `{bytes}` (text that is compared byte by byte)
-//! stand for what they spell differently.
+//! SQLite and PostgreSQL read; `{identity}`, `{bytes}` (text that is compared byte by byte) and
+//! `{append_only:TABLE}` stand for what they spell differently.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::DbBackend;
@@ -102,6 +102,14 @@ impl MigratorTrait for Migrator {
                 name: "m20261126_000087_read_outcome",
                 up: include_str!("m20261126_000087_read_outcome.sql"),
             }),
+            Box::new(SqlStep {
+                name: "m20261126_000072_access",
+                up: include_str!("m20261126_000072_access.sql"),
+            }),
+            Box::new(SqlStep {
+                name: "m20261126_000073_audit_trail",
+                up: include_str!("m20261126_000073_audit_trail.sql"),
+            }),
         ]
     }
 }
@@ -128,6 +136,14 @@ impl MigrationTrait for SqlStep {
             ),
         };
         let up = self.up.replace("{identity}", identity);
+        let up = match up.split_once("{append_only:") {
+            None => up,
+            Some((before, rest)) => {
+                let (table, after) = rest.split_once('}').unwrap_or((rest, ""));
+                let guards = append_only(table.trim(), manager.get_database_backend());
+                format!("{before}{guards}{after}")
+            }
+        };
         for statement in up.replace("{bytes}", bytes).split(";\n") {
             if !statement.trim().is_empty() {
                 manager
@@ -138,4 +154,24 @@ impl MigrationTrait for SqlStep {
         }
         Ok(())
     }
+}
+
+/// What keeps rows of a table from being changed or deleted.
+fn append_only(table: &str, backend: DbBackend) -> String {
+    if backend == DbBackend::Sqlite {
+        return ["UPDATE", "DELETE"]
+            .map(|deed| {
+                format!(
+                    "CREATE TRIGGER {table}_no_{deed} BEFORE {deed} ON {table} \
+                     BEGIN SELECT RAISE(ABORT, '{table} is only ever added to'); END;\n"
+                )
+            })
+            .concat();
+    }
+    format!(
+        "CREATE FUNCTION {table}_is_kept() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN RAISE EXCEPTION '{table} is only ever added to'; END $$;\n\
+         CREATE TRIGGER {table}_kept BEFORE UPDATE OR DELETE OR TRUNCATE ON {table} \
+         FOR EACH STATEMENT EXECUTE FUNCTION {table}_is_kept();\n"
+    )
 }

@@ -1,8 +1,10 @@
 //! The command line. Exit codes: 0 done, 1 internal, 2 usage, 3 bad input, 4 not analysed.
 
+mod audit;
 mod calibrate;
 mod memory;
 mod simulate;
+mod tokens;
 mod validate;
 
 use std::net::SocketAddr;
@@ -14,7 +16,7 @@ use clap::{Parser, Subcommand};
 
 use crate::analysis::Runtime;
 use crate::analysis::analyze::{self, Person, Problem, Tools};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::dicom::decode::{self, DecodeLimits};
 use crate::norms::{Norms, Sex};
@@ -90,28 +92,13 @@ enum Command {
     Simulate(simulate::Simulate),
     /// Bearer tokens.
     #[command(subcommand)]
-    Token(TokenCommand),
+    Token(tokens::Tokens),
+    /// The audit trail: verify and export it.
+    #[command(subcommand)]
+    Audit(audit::Audit),
     /// Decodes one series in a process of its own; the server calls it.
     #[command(name = decode::SUBCOMMAND, hide = true)]
     Decode,
-}
-
-#[derive(Debug, Subcommand)]
-enum TokenCommand {
-    /// Makes a token and prints it; it is never shown again.
-    Create {
-        /// Whose it is.
-        name: String,
-        /// reader, technologist, admin, auditor or integration.
-        #[arg(long, value_parser = role)]
-        role: Role,
-        /// Data folder.
-        #[arg(long)]
-        data: Option<PathBuf>,
-        /// Settings file, in place of config/*.toml.
-        #[arg(long)]
-        config: Option<PathBuf>,
-    },
 }
 
 fn role(text: &str) -> Result<Role, String> {
@@ -178,12 +165,8 @@ pub fn main() -> ExitCode {
         Command::Calibrate(arguments) => calibrate::run(arguments),
         Command::Validate(arguments) => validate::run(&arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),
-        Command::Token(TokenCommand::Create {
-            name,
-            role,
-            data,
-            config,
-        }) => settings(config.as_deref(), data).and_then(|c| block_on(create_token(c, name, role))),
+        Command::Token(arguments) => tokens::run(arguments),
+        Command::Audit(arguments) => audit::run(arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -308,7 +291,8 @@ fn log_to_stderr() {
     let _ = log.try_init();
 }
 
-async fn create_token(config: Config, name: String, role: Role) -> Result<(), Failure> {
+/// The database of a data folder that is there.
+async fn open_store(config: &Config) -> Result<Store, Failure> {
     let data = &config.listen.data;
     if config.database_url().is_none() && !data.is_dir() {
         return Err((
@@ -316,15 +300,9 @@ async fn create_token(config: Config, name: String, role: Role) -> Result<(), Fa
             format!("data folder {} is not there", data.display()),
         ));
     }
-    let store = Store::open(config.database_url(), data)
+    Store::open(config.database_url(), data)
         .await
-        .map_err(|e| (1, format!("database: {e}")))?;
-    let token = store
-        .create_token(&name, role, SystemClock.now_ms())
-        .await
-        .map_err(|e| (BAD_INPUT, e.to_string()))?;
-    println!("{token}");
-    Ok(())
+        .map_err(|e| (1, format!("database: {e}")))
 }
 
 /// Tells the administrator how to sign in for the first time. On standard output, not in the log.

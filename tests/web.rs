@@ -4,6 +4,8 @@
 
 mod common;
 
+#[path = "web/access.rs"]
+mod access;
 #[path = "web/api.rs"]
 mod api;
 #[path = "web/compared.rs"]
@@ -47,3 +49,5 @@ mod site;
 mod subscriptions;
 #[path = "web/tls.rs"]
 mod tls;
+#[path = "web/trail.rs"]
+mod trail;

@@ -1,12 +1,14 @@
 //! Who may come in: local users, signed-in browsers and bearer tokens.
 //!
+//! `sessions`, `tokens` and `manage` do what their names say; `passwords` has the rules and the hash.
 //! Passwords are kept as Argon2id hashes, everything else that is secret as a SHA-256 digest:
 //! a session id and a token are 256 random bits, so a fast digest is enough for them.
 
-use argon2::Argon2;
-use argon2::password_hash::phc::PasswordHash;
-use argon2::password_hash::{PasswordHasher, PasswordVerifier};
-use sea_orm::sea_query::ExprTrait as _;
+mod manage;
+mod passwords;
+mod sessions;
+mod tokens;
+
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter,
     QueryOrder, QuerySelect, SqlErr,
@@ -14,26 +16,26 @@ use sea_orm::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::entity::{api_token, user_account, web_session};
+use super::entity::user_account;
 use super::{Store, StoreError};
 use crate::clock::UnixMillis;
+pub use manage::{Account, LockLimits, Origin};
+use passwords::{decoy_hash, generate_password, hash_password, verify_password};
+pub use sessions::{NewSession, Session, SessionLimits};
+pub use tokens::{NewToken, TokenEntry, TokenHolder};
 
 /// Name of the user made at the first start.
 pub const FIRST_USER: &str = "admin";
 /// Shortest password, in characters.
-pub const PASSWORD_CHARS_MIN: usize = 10;
+pub const PASSWORD_CHARS_MIN: usize = 12;
 /// Longest password, in bytes: more is only work for us.
 pub const PASSWORD_BYTES_MAX: usize = 512;
 /// Longest user or token name, in bytes.
 pub const NAME_BYTES_MAX: usize = 128;
 /// What every bearer token begins with, so that a leaked one is recognised.
 pub const TOKEN_PREFIX: &str = "frt_";
-/// A session that is used is written back at most this often.
+/// A session or token that is used is written back at most this often.
 const SEEN_WRITE_MS: i64 = 60_000;
-/// Characters of a generated password: none that are taken for another.
-const PASSWORD_ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
-/// Characters of a generated password, in groups of four.
-const PASSWORD_CHARS: usize = 16;
 
 /// What someone may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -95,11 +97,18 @@ pub enum AccountError {
     /// Names are shown and logged.
     #[error("a name has 1 to {NAME_BYTES_MAX} bytes and no control characters")]
     BadName,
-    /// Passwords have a least and a greatest length.
-    #[error(
-        "a password has at least {PASSWORD_CHARS_MIN} characters and at most {PASSWORD_BYTES_MAX} bytes"
-    )]
-    BadPassword,
+    /// It breaks a rule for passwords.
+    #[error("this password {0}")]
+    BadPassword(&'static str),
+    /// There is no such account or token, or not any more.
+    #[error("there is no such account or token")]
+    Unknown,
+    /// Nobody could make accounts any more.
+    #[error("this is the last administrator who can sign in")]
+    LastAdmin,
+    /// Scopes that the role does not have, or none at all.
+    #[error("a token of this role can have these scopes: {0}")]
+    BadScopes(String),
     /// The hash could not be computed.
     #[error("could not hash the password: {0}")]
     Hash(String),
@@ -133,44 +142,6 @@ impl std::fmt::Debug for FirstUser {
     }
 }
 
-/// How long a session lasts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SessionLimits {
-    /// Without a request.
-    pub idle_ms: i64,
-    /// In all.
-    pub absolute_ms: i64,
-}
-
-/// What a new session hands to the browser.
-#[derive(Clone)]
-pub struct NewSession {
-    /// For the cookie; never kept by us.
-    pub secret: String,
-    /// For hidden form fields.
-    pub csrf: String,
-}
-
-/// A signed-in browser.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Session {
-    /// Who it is.
-    pub user: User,
-    /// What its forms must carry.
-    pub csrf: String,
-}
-
-/// Who a bearer token stands for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TokenHolder {
-    /// Key of the row.
-    pub id: i64,
-    /// What it was called when it was made.
-    pub name: String,
-    /// What it may do.
-    pub role: Role,
-}
-
 impl Store {
     /// Makes a user.
     ///
@@ -184,14 +155,14 @@ impl Store {
         now_ms: UnixMillis,
     ) -> Result<User, AccountError> {
         check_name(name)?;
-        if password.chars().count() < PASSWORD_CHARS_MIN || password.len() > PASSWORD_BYTES_MAX {
-            return Err(AccountError::BadPassword);
-        }
+        passwords::check(name, password)?;
         let row = user_account::ActiveModel {
             name: Set(name.to_owned()),
             password_hash: Set(hash_password(password.to_owned()).await?),
             role: Set(role.as_str().to_owned()),
             created_at: Set(now_ms),
+            origin: Set(Origin::Local.as_str().to_owned()),
+            must_change: Set(false),
             ..Default::default()
         };
         let tx = self.begin().await?;
@@ -253,6 +224,8 @@ impl Store {
         }
         let row = user_account::Entity::find()
             .filter(user_account::Column::Name.eq(name))
+            .filter(user_account::Column::Origin.eq(Origin::Local.as_str()))
+            .filter(user_account::Column::DisabledAt.is_null())
             .one(self.read())
             .await?;
         let hash = match &row {
@@ -278,154 +251,11 @@ impl Store {
             .select_only()
             .column(user_account::Column::Name)
             .filter(user_account::Column::Role.is_in(Role::READERS.map(Role::as_str)))
+            .filter(user_account::Column::DisabledAt.is_null())
             .order_by_asc(user_account::Column::Name)
             .into_tuple()
             .all(self.read())
             .await
-    }
-
-    /// Signs a user in, and forgets sessions that have run out.
-    ///
-    /// # Errors
-    /// When the database or the source of randomness fails.
-    pub async fn start_session(
-        &self,
-        user: &User,
-        limits: SessionLimits,
-        now_ms: UnixMillis,
-    ) -> Result<NewSession, AccountError> {
-        let fresh = NewSession {
-            secret: random_hex()?,
-            csrf: random_hex()?,
-        };
-        let row = web_session::ActiveModel {
-            digest: Set(digest(&fresh.secret)),
-            user_id: Set(user.id),
-            csrf: Set(fresh.csrf.clone()),
-            created_at: Set(now_ms),
-            seen_at: Set(now_ms),
-            ..Default::default()
-        };
-        let tx = self.begin().await?;
-        web_session::Entity::delete_many()
-            .filter(
-                web_session::Column::SeenAt
-                    .lt(now_ms - limits.idle_ms)
-                    .or(web_session::Column::CreatedAt.lt(now_ms - limits.absolute_ms)),
-            )
-            .exec(&tx)
-            .await?;
-        row.insert(&tx).await?;
-        tx.commit().await?;
-        Ok(fresh)
-    }
-
-    /// Who a session cookie stands for. `active` is a request the user made,
-    /// as against one the page makes by itself, and keeps the session from idling out.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn session(
-        &self,
-        secret: &str,
-        limits: SessionLimits,
-        active: bool,
-        now_ms: UnixMillis,
-    ) -> Result<Option<Session>, StoreError> {
-        let found = web_session::Entity::find()
-            .filter(web_session::Column::Digest.eq(digest(secret)))
-            .one(self.read())
-            .await?;
-        let Some(row) = found else { return Ok(None) };
-        if now_ms - row.seen_at > limits.idle_ms || now_ms - row.created_at > limits.absolute_ms {
-            return Ok(None);
-        }
-        let Some(user) = user_account::Entity::find_by_id(row.user_id)
-            .one(self.read())
-            .await?
-        else {
-            return Ok(None);
-        };
-        if active && now_ms - row.seen_at > SEEN_WRITE_MS {
-            let tx = self.begin().await?;
-            let mut seen: web_session::ActiveModel = row.clone().into();
-            seen.seen_at = Set(now_ms);
-            web_session::Entity::update_many()
-                .set(seen)
-                .filter(web_session::Column::Id.eq(row.id))
-                .exec(&tx)
-                .await?;
-            tx.commit().await?;
-        }
-        Ok(Role::parse(&user.role).map(|role| Session {
-            user: User {
-                id: user.id,
-                name: user.name,
-                role,
-            },
-            csrf: row.csrf,
-        }))
-    }
-
-    /// Signs a browser out.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn end_session(&self, secret: &str) -> Result<(), StoreError> {
-        let tx = self.begin().await?;
-        web_session::Entity::delete_many()
-            .filter(web_session::Column::Digest.eq(digest(secret)))
-            .exec(&tx)
-            .await?;
-        tx.commit().await
-    }
-
-    /// Makes a bearer token; the answer is the only time it can be seen.
-    ///
-    /// # Errors
-    /// When the name breaks a rule or the database fails.
-    pub async fn create_token(
-        &self,
-        name: &str,
-        role: Role,
-        now_ms: UnixMillis,
-    ) -> Result<String, AccountError> {
-        check_name(name)?;
-        let secret = format!("{TOKEN_PREFIX}{}", random_hex()?);
-        let row = api_token::ActiveModel {
-            name: Set(name.to_owned()),
-            digest: Set(digest(&secret)),
-            role: Set(role.as_str().to_owned()),
-            created_at: Set(now_ms),
-            revoked_at: Set(None),
-            ..Default::default()
-        };
-        let tx = self.begin().await?;
-        row.insert(&tx).await?;
-        tx.commit().await?;
-        Ok(secret)
-    }
-
-    /// Who a bearer token stands for.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn token_holder(&self, secret: &str) -> Result<Option<TokenHolder>, StoreError> {
-        if !secret.starts_with(TOKEN_PREFIX) {
-            return Ok(None);
-        }
-        let row = api_token::Entity::find()
-            .filter(api_token::Column::Digest.eq(digest(secret)))
-            .filter(api_token::Column::RevokedAt.is_null())
-            .one(self.read())
-            .await?;
-        Ok(row.and_then(|row| {
-            Some(TokenHolder {
-                role: Role::parse(&row.role)?,
-                id: row.id,
-                name: row.name,
-            })
-        }))
     }
 }
 
@@ -466,48 +296,4 @@ fn random_bytes<const N: usize>() -> Result<[u8; N], AccountError> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|e| AccountError::Hash(e.to_string()))?;
     Ok(bytes)
-}
-
-fn generate_password() -> Result<String, AccountError> {
-    let letters: Vec<char> = random_bytes::<PASSWORD_CHARS>()?
-        .iter()
-        .map(|byte| char::from(PASSWORD_ALPHABET[usize::from(byte % 32)]))
-        .collect();
-    let groups: Vec<String> = letters.chunks(4).map(|c| c.iter().collect()).collect();
-    Ok(groups.join("-"))
-}
-
-async fn hash_password(password: String) -> Result<String, AccountError> {
-    let hashed = tokio::task::spawn_blocking(move || {
-        Argon2::default()
-            .hash_password(password.as_bytes())
-            .map(|hash| hash.to_string())
-            .map_err(|e| e.to_string())
-    });
-    hashed
-        .await
-        .map_err(|e| AccountError::Hash(e.to_string()))?
-        .map_err(AccountError::Hash)
-}
-
-async fn verify_password(password: String, hash: String) -> Result<bool, AccountError> {
-    let verified = tokio::task::spawn_blocking(move || {
-        PasswordHash::new(&hash).is_ok_and(|parsed| {
-            Argon2::default()
-                .verify_password(password.as_bytes(), &parsed)
-                .is_ok()
-        })
-    });
-    verified
-        .await
-        .map_err(|e| AccountError::Hash(e.to_string()))
-}
-
-/// A hash of nothing anyone knows, so that an unknown name costs as much as a known one.
-async fn decoy_hash() -> Result<String, AccountError> {
-    static DECOY: tokio::sync::OnceCell<String> = tokio::sync::OnceCell::const_new();
-    DECOY
-        .get_or_try_init(|| async { hash_password(random_hex()?).await })
-        .await
-        .cloned()
 }

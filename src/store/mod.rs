@@ -37,6 +37,7 @@ pub mod search;
 pub mod settings;
 pub mod shown;
 pub mod subscriptions;
+pub mod trail;
 mod unreached;
 pub mod what_if;
 pub mod worklist;

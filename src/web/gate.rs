@@ -14,10 +14,14 @@ use subtle::ConstantTimeEq;
 use super::WebState;
 use super::answer::Problem;
 use super::routes::{self, Access};
+use super::scopes::scope_of;
+use super::trail;
 use crate::store::accounts::{Role, TokenHolder, User};
 
 /// Name of the session cookie.
 pub(super) const SESSION_COOKIE: &str = "firstread_session";
+/// Where somebody may go whose password must be changed first.
+const BEFORE_CHANGE: [&str; 3] = ["/account", "/account/password", "/logout"];
 /// Longest path with query; longer ones are nobody's honest wish.
 const TARGET_BYTES_MAX: usize = 8 * 1024;
 
@@ -46,6 +50,8 @@ pub(super) struct Visitor {
     pub csrf: String,
     /// The cookie's value.
     pub secret: String,
+    /// The password was set by somebody else and must be changed first.
+    pub must_change: bool,
 }
 
 /// Refuses a form that was not made for this visitor's session.
@@ -112,10 +118,11 @@ pub(super) async fn check(
     req: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    match admit(&req).await {
-        Ok(()) => next.call(req).await,
-        Err(response) => Ok(req.into_response(response)),
-    }
+    let response = match admit(&req).await {
+        Ok(()) => next.call(req).await?,
+        Err(response) => req.into_response(response),
+    };
+    Ok(trail::keep(response).await)
 }
 
 async fn admit(req: &ServiceRequest) -> Result<(), HttpResponse> {
@@ -150,7 +157,10 @@ async fn admit(req: &ServiceRequest) -> Result<(), HttpResponse> {
     match rule.access {
         Access::Public => Ok(()),
         Access::Page(roles) => admit_visitor(req, roles).await,
-        Access::Api(roles) => admit_program(req, roles).await,
+        Access::Api(roles) => {
+            let scope = scope_of(req.method(), &pattern);
+            admit_program(req, roles, scope).await
+        }
     }
 }
 
@@ -213,18 +223,25 @@ async fn admit_visitor(req: &ServiceRequest, roles: &[Role]) -> Result<(), HttpR
     let (Some(session), Some(secret)) = (session, secret) else {
         return Err(to_login(req, by_itself));
     };
-    if !roles.contains(&session.user.role) {
-        let detail = format!(
-            "Your role ({}) does not include this page. An administrator can change it.",
-            session.user.role.as_str()
-        );
-        return Err(Problem::forbidden("role", detail).page());
-    }
+    let role = session.user.role;
     req.extensions_mut().insert(Visitor {
         user: session.user,
         csrf: session.csrf,
         secret,
+        must_change: session.must_change,
     });
+    if session.must_change && !BEFORE_CHANGE.contains(&req.path()) {
+        return Err(HttpResponse::SeeOther()
+            .insert_header((header::LOCATION, "/account"))
+            .finish());
+    }
+    if !roles.contains(&role) {
+        let detail = format!(
+            "Your role ({}) does not include this page. An administrator can change it.",
+            role.as_str()
+        );
+        return Err(Problem::forbidden("role", detail).page());
+    }
     Ok(())
 }
 
@@ -266,7 +283,11 @@ fn to_login(req: &ServiceRequest, by_itself: bool) -> HttpResponse {
         .finish()
 }
 
-async fn admit_program(req: &ServiceRequest, roles: &[Role]) -> Result<(), HttpResponse> {
+async fn admit_program(
+    req: &ServiceRequest,
+    roles: &[Role],
+    scope: Option<&'static str>,
+) -> Result<(), HttpResponse> {
     let refuse = |problem: Problem| for_program(req.path(), &problem);
     let given = req.headers().get(header::AUTHORIZATION);
     let secret = given
@@ -283,30 +304,38 @@ async fn admit_program(req: &ServiceRequest, roles: &[Role]) -> Result<(), HttpR
             detail,
         )));
     };
-    let holder: Option<TokenHolder> = state(req)
-        .ok_or_else(no_state)?
+    let state = state(req).ok_or_else(no_state)?;
+    let holder: Option<TokenHolder> = state
         .store
-        .token_holder(secret)
+        .token_holder(secret, state.clock.now_ms())
         .await
         .map_err(|e| refuse(Problem::internal(&e)))?;
     let Some(holder) = holder else {
-        let detail = "This token is not known here, or was revoked.";
+        let detail = "This token is not known here, was revoked, or has run out.";
         return Err(refuse(Problem::new(
             StatusCode::UNAUTHORIZED,
             "unknown_token",
             detail,
         )));
     };
-    if !roles.contains(&holder.role) {
+    let (role, in_scope) = (holder.role, scope.is_some_and(|s| holder.has(s)));
+    req.extensions_mut().insert(holder);
+    if !roles.contains(&role) {
         let able: Vec<&str> = roles.iter().map(|r| r.as_str()).collect();
         let detail = format!(
             "This token has the role {}; this needs {}.",
-            holder.role.as_str(),
+            role.as_str(),
             able.join(" or ")
         );
         return Err(refuse(Problem::forbidden("role", detail)));
     }
-    req.extensions_mut().insert(holder);
+    if !in_scope {
+        let detail = format!(
+            "This token was not given the scope {:?}.",
+            scope.unwrap_or("none")
+        );
+        return Err(refuse(Problem::forbidden("scope", detail)));
+    }
     Ok(())
 }
 

@@ -13,8 +13,10 @@ use tokio::sync::Semaphore;
 use super::WebState;
 use super::answer::{PageError, Problem, html};
 use super::gate::{SESSION_COOKIE, Visitor, check_csrf, equal};
+use super::trail::note;
 use super::view::Frame;
-use crate::store::accounts::{Role, random_hex};
+use super::words;
+use crate::store::accounts::{NewSession, Role, User, random_hex};
 
 /// Ties the login form to the browser it was shown in.
 const FORM_COOKIE: &str = "firstread_login";
@@ -60,7 +62,9 @@ pub(super) async fn home(visitor: web::ReqData<Visitor>) -> HttpResponse {
 fn home_of(role: Role) -> &'static str {
     match role {
         Role::Reader | Role::Admin | Role::Auditor => "/worklist",
-        Role::Technologist | Role::Integration => "/intake",
+        Role::Technologist => "/intake",
+        // a program: nothing for it to see
+        Role::Integration => "/account",
     }
 }
 
@@ -119,6 +123,7 @@ pub(super) async fn submit(
             Some(problem),
         );
     }
+    note(&req, |n| n.actor = Some(filled.name.clone()));
     let from = req
         .peer_addr()
         .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |a| a.ip());
@@ -126,7 +131,13 @@ pub(super) async fn submit(
         .throttle
         .wait_seconds(&filled.name, from, state.clock.now_ms())
     {
+        note(&req, |n| n.detail = Some("has to wait".into()));
         return too_many(&state, next, &filled.name, seconds);
+    }
+    let now_ms = state.clock.now_ms();
+    if let Some(until) = state.store.locked_until(&filled.name, now_ms).await? {
+        note(&req, |n| n.detail = Some("locked".into()));
+        return locked(&state, next, &filled.name, until);
     }
     let permit = CHECKS.acquire().await.map_err(|e| Problem::internal(&e))?;
     let user = state
@@ -139,6 +150,15 @@ pub(super) async fn submit(
             .throttle
             .failed(&filled.name, from, state.clock.now_ms());
         tracing::warn!(from = %from, "a login from {from} failed");
+        let limits = state.settings.lock_limits();
+        let until = state
+            .store
+            .login_failed(&filled.name, limits, now_ms)
+            .await?;
+        if let Some(until) = until {
+            note(&req, |n| n.detail = Some("locked from now on".into()));
+            return locked(&state, next, &filled.name, until);
+        }
         let problem = "Name and password do not fit.".to_owned();
         return show(
             &state,
@@ -149,25 +169,65 @@ pub(super) async fn submit(
         );
     };
     state.throttle.succeeded(&filled.name, from);
+    state.store.forget_failed_logins(&filled.name).await?;
+    sign_in(&req, &state, &user, next).await
+}
+
+/// Begins a session and opens its first page.
+pub(super) async fn sign_in(
+    req: &HttpRequest,
+    state: &WebState,
+    user: &User,
+    next: &str,
+) -> Result<HttpResponse, PageError> {
+    note(req, |n| n.actor = Some(user.name.clone()));
     // a fresh session at every login: one planted before is worth nothing
     if let Some(old) = req.cookie(SESSION_COOKIE) {
         state.store.end_session(old.value()).await?;
     }
     let fresh = state
         .store
-        .start_session(&user, state.settings.session_limits(), state.clock.now_ms())
+        .start_session(user, state.settings.session_limits(), state.clock.now_ms())
         .await?;
     let mut response = see_other(if next.is_empty() {
         home_of(user.role)
     } else {
         next
     });
-    let cookie = cookie(&state, SESSION_COOKIE, fresh.secret)
+    begin(state, &mut response, fresh)?;
+    Ok(response)
+}
+
+/// Gives the browser its session.
+pub(super) fn begin(
+    state: &WebState,
+    response: &mut HttpResponse,
+    fresh: NewSession,
+) -> Result<(), PageError> {
+    let cookie = cookie(state, SESSION_COOKIE, fresh.secret)
         .path("/")
         .finish();
     response
         .add_cookie(&cookie)
-        .map_err(|e| Problem::internal(&e))?;
+        .map_err(|e| Problem::internal(&e).into())
+}
+
+fn locked(
+    state: &WebState,
+    next: &str,
+    name: &str,
+    until_ms: i64,
+) -> Result<HttpResponse, PageError> {
+    let now_ms = state.clock.now_ms();
+    let at = words::clock_time(until_ms, now_ms, state.settings.time_zone);
+    let problem = format!(
+        "This name is locked until {at}: too many sign-ins with it failed. Try again then, or ask \
+         an administrator to unlock it."
+    );
+    let status = StatusCode::TOO_MANY_REQUESTS;
+    let mut response = show(state, status, next, name, Some(problem))?;
+    let seconds = header::HeaderValue::from((until_ms - now_ms + 999) / 1000);
+    response.headers_mut().insert(header::RETRY_AFTER, seconds);
     Ok(response)
 }
 
@@ -209,7 +269,7 @@ pub(super) async fn logout(
     Ok(response)
 }
 
-fn cookie(
+pub(super) fn cookie(
     state: &WebState,
     name: &'static str,
     value: String,
@@ -222,7 +282,7 @@ fn cookie(
 }
 
 /// A path on this server: nothing a browser would take for another one.
-fn is_ours(path: &str) -> bool {
+pub(super) fn is_ours(path: &str) -> bool {
     path.starts_with('/')
         && !path.starts_with("//")
         && !path.contains('\\')
@@ -230,7 +290,7 @@ fn is_ours(path: &str) -> bool {
         && path.is_ascii()
 }
 
-fn see_other(path: &str) -> HttpResponse {
+pub(super) fn see_other(path: &str) -> HttpResponse {
     HttpResponse::SeeOther()
         .insert_header((header::LOCATION, path))
         .content_type(ContentType::plaintext())

@@ -4,6 +4,8 @@
 //! handler runs. Handlers ask the store, `view` turns answers into words, templates escape them.
 //! Pages work without JavaScript; with it, the list follows the news without losing the reader's place.
 
+mod account;
+mod accounts;
 mod acknowledge;
 mod answer;
 mod api;
@@ -30,12 +32,14 @@ mod reading;
 mod reading_api;
 mod report;
 mod routes;
+mod scopes;
 mod settings;
 mod shown;
 mod simulate;
 mod study;
 mod subscriptions;
 mod throttle;
+mod trail;
 mod view;
 mod words;
 mod worklist;
@@ -55,6 +59,7 @@ use tokio_util::sync::CancellationToken;
 pub use destinations::Desk;
 pub use health::Health;
 pub use routes::{Access, Rule, rules};
+pub use scopes::read_scopes;
 pub use settings::WebSettings;
 pub use subscriptions::Subscribing;
 
@@ -71,6 +76,7 @@ use crate::worklist::{Acting, NewsDesk};
 use answer::Problem;
 use shown::ShownLog;
 use throttle::Throttle;
+use trail::{Recent, TrailDesk};
 
 /// How long open requests may go on after the server was told to stop.
 const SHUTDOWN_SECONDS: u64 = 3;
@@ -111,6 +117,10 @@ pub struct WebState {
     pub roll_call: Arc<Notify>,
     throttle: Arc<Throttle>,
     listeners: Arc<Semaphore>,
+    /// Where requests hand in what the audit trail keeps.
+    trail: TrailDesk,
+    /// What was noted there lately.
+    recent: Arc<Recent>,
     /// Where pages say what they showed.
     shown: ShownLog,
     /// The choices of the list's filters, and when they were looked up.
@@ -140,6 +150,8 @@ impl WebState {
         Self {
             throttle: Arc::new(Throttle::default()),
             listeners: Arc::new(Semaphore::new(settings.live_listeners_max)),
+            trail: TrailDesk::default(),
+            recent: Arc::default(),
             shown: ShownLog::default(),
             choices: Arc::default(),
             heavy: Arc::new(Semaphore::new(1)),
@@ -243,6 +255,8 @@ pub async fn serve(
     };
     let settings = state.settings.clone();
     let log = tokio::spawn(shown::write(state.clone(), stop.clone()));
+    let answered = CancellationToken::new();
+    let kept = tokio::spawn(trail::write(state.clone(), answered.clone()));
     let data = web::Data::new(state);
     let each = settings.connections_max / settings.threads.max(1) + 1;
     let server = HttpServer::new(move || {
@@ -274,9 +288,14 @@ pub async fn serve(
     let handle = server.handle();
     let mut server = std::pin::pin!(server);
     tokio::select! {
-        done = &mut server => return done,
+        done = &mut server => {
+            answered.cancel();
+            return done;
+        }
         () = stop.cancelled() => {}
     }
     let (done, (), _) = tokio::join!(server, handle.stop(true), log);
+    answered.cancel();
+    let _ = kept.await;
     done
 }

@@ -4,9 +4,9 @@ use actix_web::http::Method;
 use actix_web::{Route, web};
 
 use super::{
-    acknowledge, api, assets, budget, deliveries, destinations, fhir, filters, intake, live, login,
-    messages, opinion, preview, probes, quality, ranking, reading, reading_api, report, shown,
-    simulate, study, subscriptions, worklist,
+    account, accounts, acknowledge, api, assets, budget, deliveries, destinations, fhir, filters,
+    intake, live, login, messages, opinion, preview, probes, quality, ranking, reading,
+    reading_api, report, shown, simulate, study, subscriptions, trail, worklist,
 };
 use crate::store::accounts::Role;
 
@@ -39,7 +39,7 @@ const READING: &[Role] = &[Role::Reader, Role::Admin, Role::Auditor];
 const WORKING: &[Role] = &Role::READERS;
 /// Those who may see what arrived.
 const DOOR: &[Role] = &[Role::Technologist, Role::Reader, Role::Admin, Role::Auditor];
-/// Those who may see what was delivered, and what was shown.
+/// Those who may see what was delivered, what was shown, and who did what.
 const DELIVERIES: &[Role] = &[Role::Admin, Role::Auditor];
 /// Those who may change how the server works, and what is delivered.
 const ADMIN: &[Role] = &[Role::Admin];
@@ -182,6 +182,39 @@ static RULES: &[Rule] = &[
     }),
     post("/destinations/{name}", Access::Page(ADMIN), || {
         web::post().to(deliveries::destination_action)
+    }),
+    get("/account", Access::Page(EVERYONE), || {
+        web::get().to(account::page)
+    }),
+    post("/account/password", Access::Page(EVERYONE), || {
+        web::post().to(account::change)
+    }),
+    get("/accounts", Access::Page(DELIVERIES), || {
+        web::get().to(accounts::page)
+    }),
+    post("/accounts", Access::Page(ADMIN), || {
+        web::post().to(accounts::make)
+    }),
+    post("/accounts/{id}", Access::Page(ADMIN), || {
+        web::post().to(accounts::change)
+    }),
+    post("/tokens", Access::Page(ADMIN), || {
+        web::post().to(accounts::make_token)
+    }),
+    post("/tokens/{id}", Access::Page(ADMIN), || {
+        web::post().to(accounts::revoke_token)
+    }),
+    get("/trail", Access::Page(DELIVERIES), || {
+        web::get().to(trail::page::page)
+    }),
+    get("/trail/export", Access::Page(DELIVERIES), || {
+        web::get().to(trail::page::export)
+    }),
+    get("/trail/patient", Access::Page(DELIVERIES), || {
+        web::get().to(trail::patient::page)
+    }),
+    get("/trail/patient/export", Access::Page(DELIVERIES), || {
+        web::get().to(trail::patient::export)
     }),
     // The link itself is the proof; the page says nothing about patients.
     get("/a/{token}", Access::Public, || {

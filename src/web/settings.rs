@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
-use crate::store::accounts::SessionLimits;
+use crate::store::accounts::{LockLimits, SessionLimits};
 use crate::tls::{Live, ServerFiles};
 use crate::worklist::WorklistSettings;
 
@@ -46,6 +46,10 @@ pub struct WebSettings {
     pub session_idle_minutes: u32,
     /// `web.session_absolute_minutes`: a session ends after so long in any case.
     pub session_absolute_minutes: u32,
+    /// `web.lockout_failures`: failed sign-ins in a row, from wherever, after which a name is locked.
+    pub lockout_failures: u32,
+    /// `web.lockout_minutes`: for so long.
+    pub lockout_minutes: u32,
     /// `web.worker_silence_seconds`: workers silent for so long are shown as stopped.
     pub worker_silence_seconds: u32,
     /// `web.viewer_url`: link to the PACS viewer, with `{study_uid}`, `{accession}` or
@@ -71,6 +75,8 @@ impl Default for WebSettings {
             cookie_secure: false,
             session_idle_minutes: 12 * 60,
             session_absolute_minutes: 7 * 24 * 60,
+            lockout_failures: 20,
+            lockout_minutes: 15,
             worker_silence_seconds: 60,
             viewer_url: String::new(),
         }
@@ -127,6 +133,8 @@ impl WebSettings {
             self.session_idle_minutes.into(),
             525_600,
         )?;
+        within("lockout_failures", self.lockout_failures.into(), 3, 1000)?;
+        within("lockout_minutes", self.lockout_minutes.into(), 1, 1440)?;
         within(
             "worker_silence_seconds",
             self.worker_silence_seconds.into(),
@@ -168,6 +176,13 @@ impl WebSettings {
     pub(super) fn hsts(&self) -> Option<String> {
         let said = self.is_tls() && self.hsts_days > 0;
         said.then(|| format!("max-age={}", u64::from(self.hsts_days) * 86_400))
+    }
+
+    pub(super) fn lock_limits(&self) -> LockLimits {
+        LockLimits {
+            failures: self.lockout_failures,
+            lock_ms: i64::from(self.lockout_minutes) * 60_000,
+        }
     }
 
     pub(super) fn session_limits(&self) -> SessionLimits {

@@ -16,6 +16,12 @@ pub struct Model {
     pub role: String,
     pub created_at: i64,
     pub revoked_at: Option<i64>,
+    #[sea_orm(column_type = "Text", nullable)]
+    pub scopes: Option<String>,
+    pub expires_at: Option<i64>,
+    pub used_at: Option<i64>,
+    #[sea_orm(column_type = "Text", nullable)]
+    pub created_by: Option<String>,
 }
 
 /// Joins are written as queries where they are needed.

@@ -15,6 +15,13 @@ pub struct Model {
     #[sea_orm(column_type = "Text")]
     pub role: String,
     pub created_at: i64,
+    #[sea_orm(column_type = "Text")]
+    pub origin: String,
+    #[sea_orm(column_type = "Text", nullable)]
+    pub subject: Option<String>,
+    pub disabled_at: Option<i64>,
+    pub must_change: bool,
+    pub signed_in_at: Option<i64>,
 }
 
 /// Joins are written as queries where they are needed.

@@ -1,0 +1,469 @@
+//! What administrators do with accounts, what everyone does with the own one, and who is locked out.
+
+use sea_orm::sea_query::{Expr, OnConflict};
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait,
+    PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
+};
+
+use super::passwords::{self, generate_password, hash_password, verify_password};
+use super::{AccountError, NewSession, Role, SessionLimits, User, check_name, digest, random_hex};
+use crate::clock::UnixMillis;
+use crate::store::entity::{login_failure, user_account, web_session};
+use crate::store::{Store, StoreError};
+
+/// Accounts that are listed.
+const LISTED_MAX: u64 = 1000;
+/// Names that are remembered for failed sign-ins; beyond it the oldest are forgotten.
+const FAILURES_KEPT_MAX: u64 = 10_000;
+
+/// Who says that it is this person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// We do, by a password.
+    Local,
+    /// The site's single sign-on.
+    Oidc,
+}
+
+impl Origin {
+    /// As the database writes it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Oidc => "oidc",
+        }
+    }
+}
+
+/// When a name is locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LockLimits {
+    /// Failures in a row, from wherever.
+    pub failures: u32,
+    /// For so long; a failure that is older than this begins a new row.
+    pub lock_ms: i64,
+}
+
+/// An account as the page lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// Key of the row.
+    pub id: i64,
+    /// What its person types.
+    pub name: String,
+    /// Its role.
+    pub role: String,
+    /// local or oidc.
+    pub origin: String,
+    /// When it was made.
+    pub created_ms: UnixMillis,
+    /// When it was signed in last.
+    pub signed_in_ms: Option<UnixMillis>,
+    /// Since when nobody can sign in with it.
+    pub disabled_ms: Option<UnixMillis>,
+    /// Its password was set by somebody else.
+    pub must_change: bool,
+    /// Until when it is locked for failed sign-ins.
+    pub locked_until_ms: Option<UnixMillis>,
+    /// Browsers in which it is signed in, as far as they were not idle for too long.
+    pub sessions: u64,
+}
+
+impl Store {
+    /// All accounts, by name.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn accounts(
+        &self,
+        limits: SessionLimits,
+        now_ms: UnixMillis,
+    ) -> Result<Vec<Account>, StoreError> {
+        let rows = user_account::Entity::find()
+            .order_by_asc(user_account::Column::Name)
+            .limit(LISTED_MAX)
+            .all(self.read())
+            .await?;
+        let locked: Vec<(String, i64)> = login_failure::Entity::find()
+            .select_only()
+            .columns([
+                login_failure::Column::NameDigest,
+                login_failure::Column::LockedUntil,
+            ])
+            .filter(login_failure::Column::LockedUntil.gt(now_ms))
+            .into_tuple()
+            .all(self.read())
+            .await?;
+        let signed_in: Vec<(i64, i64)> = web_session::Entity::find()
+            .select_only()
+            .column(web_session::Column::UserId)
+            .column_as(web_session::Column::Id.count(), "n")
+            .filter(web_session::Column::SeenAt.gte(now_ms - limits.idle_ms))
+            .filter(web_session::Column::CreatedAt.gte(now_ms - limits.absolute_ms))
+            .group_by(web_session::Column::UserId)
+            .into_tuple()
+            .all(self.read())
+            .await?;
+        let account = |row: user_account::Model| {
+            let of_name = digest(&row.name);
+            let locked = locked.iter().find(|(name, _)| *name == of_name);
+            let sessions = signed_in.iter().find(|(id, _)| *id == row.id);
+            Account {
+                id: row.id,
+                name: row.name,
+                role: row.role,
+                origin: row.origin,
+                created_ms: row.created_at,
+                signed_in_ms: row.signed_in_at,
+                disabled_ms: row.disabled_at,
+                must_change: row.must_change,
+                locked_until_ms: locked.map(|(_, until)| *until),
+                sessions: sessions.map_or(0, |(_, n)| u64::try_from(*n).unwrap_or(0)),
+            }
+        };
+        Ok(rows.into_iter().map(account).collect())
+    }
+
+    /// Makes an account with a password of ours, which its person must change; gives the password.
+    ///
+    /// # Errors
+    /// When the name is taken or breaks a rule, or the database fails.
+    pub async fn invite(
+        &self,
+        name: &str,
+        role: Role,
+        now_ms: UnixMillis,
+    ) -> Result<String, AccountError> {
+        let password = generate_password()?;
+        let user = self.create_user(name, &password, role, now_ms).await?;
+        let tx = self.begin().await?;
+        must_change(&tx, user.id, true).await?;
+        tx.commit().await?;
+        Ok(password)
+    }
+
+    /// Gives an account another role and ends its sessions: rights change with a new sign-in. Gives its name.
+    ///
+    /// # Errors
+    /// When there is none, it is the last administrator, or the database fails.
+    pub async fn change_role(&self, id: i64, role: Role) -> Result<String, AccountError> {
+        let tx = self.begin().await?;
+        let row = found(&tx, id).await?;
+        if role != Role::Admin {
+            keep_an_admin(&tx, &row).await?;
+        }
+        user_account::Entity::update_many()
+            .col_expr(user_account::Column::Role, Expr::value(role.as_str()))
+            .filter(user_account::Column::Id.eq(id))
+            .exec(&tx)
+            .await?;
+        end_sessions(&tx, id).await?;
+        tx.commit().await?;
+        Ok(row.name)
+    }
+
+    /// Lets nobody sign in with an account any more and ends its sessions, or lets them again. Gives its name.
+    ///
+    /// # Errors
+    /// When there is none, it is the last administrator, or the database fails.
+    pub async fn disable(
+        &self,
+        id: i64,
+        since_ms: Option<UnixMillis>,
+    ) -> Result<String, AccountError> {
+        let tx = self.begin().await?;
+        let row = found(&tx, id).await?;
+        if since_ms.is_some() {
+            keep_an_admin(&tx, &row).await?;
+            end_sessions(&tx, id).await?;
+        }
+        user_account::Entity::update_many()
+            .col_expr(user_account::Column::DisabledAt, Expr::value(since_ms))
+            .filter(user_account::Column::Id.eq(id))
+            .exec(&tx)
+            .await?;
+        tx.commit().await?;
+        Ok(row.name)
+    }
+
+    /// Gives a local account a password of ours, which its person must change, and ends its sessions. Gives its name
+    /// and the password.
+    ///
+    /// # Errors
+    /// When there is no such local account, or the database fails.
+    pub async fn reset_password(&self, id: i64) -> Result<(String, String), AccountError> {
+        let password = generate_password()?;
+        let hash = hash_password(password.clone()).await?;
+        let tx = self.begin().await?;
+        let row = found(&tx, id).await?;
+        if row.origin != Origin::Local.as_str() {
+            return Err(AccountError::Unknown);
+        }
+        set_password(&tx, id, hash).await?;
+        must_change(&tx, id, true).await?;
+        end_sessions(&tx, id).await?;
+        forget_failures(&tx, &row.name).await?;
+        tx.commit().await?;
+        Ok((row.name, password))
+    }
+
+    /// Changes the own password: all sessions end, and a new one begins.
+    ///
+    /// # Errors
+    /// [`AccountError::Unknown`] where the old password does not fit; when the new one breaks a rule, or the database
+    /// fails.
+    pub async fn change_password(
+        &self,
+        user: &User,
+        old: &str,
+        new: &str,
+        limits: SessionLimits,
+        now_ms: UnixMillis,
+    ) -> Result<NewSession, AccountError> {
+        let fits = self.check_password(&user.name, old).await?;
+        if fits.is_none_or(|u| u.id != user.id) {
+            return Err(AccountError::Unknown);
+        }
+        passwords::check(&user.name, new)?;
+        if old == new {
+            return Err(AccountError::BadPassword("is the one you had"));
+        }
+        let hash = hash_password(new.to_owned()).await?;
+        let tx = self.begin().await?;
+        set_password(&tx, user.id, hash).await?;
+        must_change(&tx, user.id, false).await?;
+        end_sessions(&tx, user.id).await?;
+        tx.commit().await?;
+        self.start_session(user, limits, now_ms).await
+    }
+
+    /// Until when this name is locked, whether there is such an account or not.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn locked_until(
+        &self,
+        name: &str,
+        now_ms: UnixMillis,
+    ) -> Result<Option<UnixMillis>, StoreError> {
+        let row = login_failure::Entity::find()
+            .filter(login_failure::Column::NameDigest.eq(digest(name)))
+            .one(self.read())
+            .await?;
+        Ok(row.map(|r| r.locked_until).filter(|until| *until > now_ms))
+    }
+
+    /// Notes a failed sign-in; gives until when the name is locked by it.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn login_failed(
+        &self,
+        name: &str,
+        limits: LockLimits,
+        now_ms: UnixMillis,
+    ) -> Result<Option<UnixMillis>, StoreError> {
+        let key = digest(name);
+        let tx = self.begin().await?;
+        let fresh = login_failure::ActiveModel {
+            name_digest: Set(key.clone()),
+            failures: Set(0),
+            last_at: Set(now_ms),
+            locked_until: Set(0),
+            ..Default::default()
+        };
+        let conflict = OnConflict::column(login_failure::Column::NameDigest)
+            .do_nothing()
+            .to_owned();
+        login_failure::Entity::insert(fresh)
+            .on_conflict(conflict)
+            .exec_without_returning(&tx)
+            .await?;
+        let row = login_failure::Entity::find()
+            .filter(login_failure::Column::NameDigest.eq(&key))
+            .lock_exclusive()
+            .one(&tx)
+            .await?;
+        let before = row.filter(|r| now_ms - r.last_at <= limits.lock_ms);
+        let failures = before.map_or(0, |r| r.failures) + 1;
+        let locked = failures >= i64::from(limits.failures);
+        let until = if locked { now_ms + limits.lock_ms } else { 0 };
+        // the next row begins after the lock
+        let kept = if locked { 0 } else { failures };
+        login_failure::Entity::update_many()
+            .col_expr(login_failure::Column::Failures, Expr::value(kept))
+            .col_expr(login_failure::Column::LastAt, Expr::value(now_ms))
+            .col_expr(login_failure::Column::LockedUntil, Expr::value(until))
+            .filter(login_failure::Column::NameDigest.eq(&key))
+            .exec(&tx)
+            .await?;
+        if login_failure::Entity::find().count(&tx).await? > FAILURES_KEPT_MAX {
+            login_failure::Entity::delete_many()
+                .filter(login_failure::Column::LastAt.lt(now_ms - limits.lock_ms))
+                .exec(&tx)
+                .await?;
+        }
+        tx.commit().await?;
+        Ok(locked.then_some(until))
+    }
+
+    /// Forgets failed sign-ins: somebody signed in, or an administrator unlocked the account.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn forget_failed_logins(&self, name: &str) -> Result<(), StoreError> {
+        let tx = self.begin().await?;
+        forget_failures(&tx, name).await?;
+        tx.commit().await
+    }
+
+    /// Unlocks an account; gives its name.
+    ///
+    /// # Errors
+    /// When there is none, or the database fails.
+    pub async fn unlock(&self, id: i64) -> Result<String, AccountError> {
+        let tx = self.begin().await?;
+        let row = found(&tx, id).await?;
+        forget_failures(&tx, &row.name).await?;
+        tx.commit().await?;
+        Ok(row.name)
+    }
+
+    /// The account of somebody whom single sign-on vouches for, made at the first time; its role is what the groups
+    /// say now, and where that changed, earlier sessions end. `None` where it is disabled.
+    ///
+    /// # Errors
+    /// When the name breaks a rule or a local account has it, or the database fails.
+    pub async fn vouched_for(
+        &self,
+        subject: &str,
+        name: &str,
+        role: Role,
+        now_ms: UnixMillis,
+    ) -> Result<Option<User>, AccountError> {
+        check_name(name)?;
+        let tx = self.begin().await?;
+        let known = user_account::Entity::find()
+            .filter(user_account::Column::Subject.eq(subject))
+            .one(&tx)
+            .await?;
+        let row = match known {
+            Some(row) if row.disabled_at.is_some() => return Ok(None),
+            Some(row) => {
+                if row.role != role.as_str() {
+                    user_account::Entity::update_many()
+                        .col_expr(user_account::Column::Role, Expr::value(role.as_str()))
+                        .filter(user_account::Column::Id.eq(row.id))
+                        .exec(&tx)
+                        .await?;
+                    end_sessions(&tx, row.id).await?;
+                }
+                row
+            }
+            None => {
+                let fresh = user_account::ActiveModel {
+                    name: Set(name.to_owned()),
+                    // no password fits it
+                    password_hash: Set(format!("none {}", random_hex()?)),
+                    role: Set(role.as_str().to_owned()),
+                    created_at: Set(now_ms),
+                    origin: Set(Origin::Oidc.as_str().to_owned()),
+                    subject: Set(Some(subject.to_owned())),
+                    must_change: Set(false),
+                    ..Default::default()
+                };
+                let taken = user_account::Entity::find()
+                    .filter(user_account::Column::Name.eq(name))
+                    .one(&tx)
+                    .await?;
+                if taken.is_some() {
+                    return Err(AccountError::NameTaken(name.to_owned()));
+                }
+                fresh.insert(&tx).await?
+            }
+        };
+        tx.commit().await?;
+        Ok(Some(User {
+            id: row.id,
+            name: row.name,
+            role,
+        }))
+    }
+
+    /// Whether this is the password of this account; for deeds that ask for it again.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn is_password_of(&self, user: &User, password: &str) -> Result<bool, AccountError> {
+        let row = user_account::Entity::find_by_id(user.id)
+            .one(self.read())
+            .await?;
+        match row {
+            Some(row) => verify_password(password.to_owned(), row.password_hash).await,
+            None => Ok(false),
+        }
+    }
+}
+
+async fn found(tx: &DatabaseTransaction, id: i64) -> Result<user_account::Model, AccountError> {
+    let row = user_account::Entity::find_by_id(id)
+        .lock_exclusive()
+        .one(tx)
+        .await?;
+    row.ok_or(AccountError::Unknown)
+}
+
+/// Somebody else must be left who can make accounts.
+async fn keep_an_admin(
+    tx: &DatabaseTransaction,
+    row: &user_account::Model,
+) -> Result<(), AccountError> {
+    let others = user_account::Entity::find()
+        .filter(user_account::Column::Role.eq(Role::Admin.as_str()))
+        .filter(user_account::Column::Origin.eq(Origin::Local.as_str()))
+        .filter(user_account::Column::DisabledAt.is_null())
+        .filter(user_account::Column::Id.ne(row.id))
+        .count(tx)
+        .await?;
+    let matters = row.role == Role::Admin.as_str() && row.disabled_at.is_none();
+    if matters && others == 0 {
+        return Err(AccountError::LastAdmin);
+    }
+    Ok(())
+}
+
+async fn end_sessions(tx: &DatabaseTransaction, id: i64) -> Result<(), StoreError> {
+    web_session::Entity::delete_many()
+        .filter(web_session::Column::UserId.eq(id))
+        .exec(tx)
+        .await
+        .map(|_| ())
+}
+
+async fn set_password(tx: &DatabaseTransaction, id: i64, hash: String) -> Result<(), StoreError> {
+    user_account::Entity::update_many()
+        .col_expr(user_account::Column::PasswordHash, Expr::value(hash))
+        .filter(user_account::Column::Id.eq(id))
+        .exec(tx)
+        .await
+        .map(|_| ())
+}
+
+async fn must_change(tx: &DatabaseTransaction, id: i64, it: bool) -> Result<(), StoreError> {
+    user_account::Entity::update_many()
+        .col_expr(user_account::Column::MustChange, Expr::value(it))
+        .filter(user_account::Column::Id.eq(id))
+        .exec(tx)
+        .await
+        .map(|_| ())
+}
+
+async fn forget_failures(tx: &DatabaseTransaction, name: &str) -> Result<(), StoreError> {
+    login_failure::Entity::delete_many()
+        .filter(login_failure::Column::NameDigest.eq(digest(name)))
+        .exec(tx)
+        .await
+        .map(|_| ())
+}
