@@ -28,6 +28,7 @@ pub mod results;
 pub mod secrets;
 pub mod serve;
 pub mod simulation;
+pub mod sso;
 pub mod store;
 pub mod tls;
 pub mod triage;

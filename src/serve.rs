@@ -161,7 +161,8 @@ impl Server {
         .reporting(reporter.clone())
         .sending_to(objects_to(&config))
         .subscribed_by(subscribing, roll_call.clone())
-        .at_desk(desk(&config, &made));
+        .at_desk(desk(&config, &made))
+        .signing_on(doors::sign_on(&config, &vault)?);
         let comers = (&vault, &roll_call, &made);
         self.start_outbox(&config, &clock, &alerts, &health, comers)?;
         let stop = self.stop.clone();

@@ -19,6 +19,7 @@ use crate::intake::IntakeSettings;
 use crate::outbox::OutboxSettings;
 use crate::priors::PriorSettings;
 use crate::report::ReportSettings;
+use crate::sso::SsoSettings;
 use crate::triage::TriageSettings;
 use crate::web::WebSettings;
 use crate::worklist::WorklistSettings;
@@ -62,6 +63,8 @@ pub struct Config {
     pub hl7: Hl7Settings,
     /// FHIR.
     pub fhir: FhirSettings,
+    /// Single sign-on.
+    pub sso: SsoSettings,
 }
 
 /// The site.
@@ -208,6 +211,7 @@ impl Config {
         self.hl7.check()?;
         self.fhir.check()?;
         self.web.check()?;
+        self.sso.check()?;
         self.alerts.check()?;
         let by_mail = self.alerts.destinations.iter().any(|d| d.channel.is_mail());
         self.smtp.check(by_mail)?;

@@ -8,7 +8,10 @@ use tracing::warn;
 
 use crate::config::Config;
 use crate::dicom::receive;
+use crate::secrets::Vault;
+use crate::sso::Sso;
 use crate::tls::Live;
+use crate::web::SignOn;
 
 /// What others connect to.
 pub(super) struct Doors {
@@ -31,6 +34,15 @@ pub struct Addresses {
     pub dicom_tls: Option<SocketAddr>,
     /// HL7, if it is on.
     pub hl7: Option<SocketAddr>,
+}
+
+/// How people come by single sign-on, where they do.
+pub(super) fn sign_on(config: &Config, vault: &Arc<Vault>) -> Result<Option<SignOn>, String> {
+    let sso = Sso::new(&config.sso)?;
+    Ok(sso.map(|sso| SignOn {
+        sso,
+        vault: vault.clone(),
+    }))
 }
 
 impl Doors {

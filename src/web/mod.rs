@@ -36,6 +36,7 @@ mod scopes;
 mod settings;
 mod shown;
 mod simulate;
+mod sso;
 mod study;
 mod subscriptions;
 mod throttle;
@@ -61,6 +62,7 @@ pub use health::Health;
 pub use routes::{Access, Rule, rules};
 pub use scopes::read_scopes;
 pub use settings::WebSettings;
+pub use sso::SignOn;
 pub use subscriptions::Subscribing;
 
 use crate::alerts::Alerts;
@@ -113,6 +115,8 @@ pub struct WebState {
     pub subscribing: Option<Arc<Subscribing>>,
     /// What is known of destinations beside the alerts'.
     pub desk: Arc<Desk>,
+    /// Single sign-on, where there is one.
+    pub sign_on: Option<Arc<SignOn>>,
     /// Told when a destination came or went.
     pub roll_call: Arc<Notify>,
     throttle: Arc<Throttle>,
@@ -168,6 +172,7 @@ impl WebState {
             objects_to: Arc::default(),
             subscribing: None,
             desk: Arc::default(),
+            sign_on: None,
             roll_call: Arc::default(),
         }
     }
@@ -221,6 +226,13 @@ impl WebState {
     #[must_use]
     pub fn at_desk(mut self, desk: Desk) -> Self {
         self.desk = Arc::new(desk);
+        self
+    }
+
+    /// People can come by single sign-on.
+    #[must_use]
+    pub fn signing_on(mut self, sign_on: Option<SignOn>) -> Self {
+        self.sign_on = sign_on.map(Arc::new);
         self
     }
 
