@@ -40,14 +40,4 @@ CREATE TABLE audit_head (
 
 INSERT INTO audit_head (id, seq, digest) VALUES (1, 0, '');
 
--- One row: up to where entries were sent on, and which process sends.
-CREATE TABLE audit_forward (
-    id BIGINT PRIMARY KEY,
-    seq BIGINT NOT NULL,
-    held_by TEXT,
-    held_until BIGINT NOT NULL
-);
-
-INSERT INTO audit_forward (id, seq, held_by, held_until) VALUES (1, 0, NULL, 0);
-
 {append_only:audit_trail}

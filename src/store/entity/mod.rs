@@ -10,7 +10,6 @@ pub mod alert;
 pub mod api_token;
 pub mod asked_prior;
 pub mod audit;
-pub mod audit_forward;
 pub mod audit_head;
 pub mod audit_mark;
 pub mod audit_trail;
