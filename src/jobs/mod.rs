@@ -108,22 +108,13 @@ impl Worker {
                 _ => self.analyst.screen_study(job.study_id).await,
             }
         };
-        tokio::pin!(done);
-        let outcome = loop {
-            tokio::select! {
-                outcome = &mut done => break outcome,
-                () = tokio::time::sleep(HEARTBEAT) => {
-                    self.beat();
-                    match self.store.keep_job(job, self.clock.now_ms() + LEASE_MS).await {
-                        Ok(true) => {}
-                        Ok(false) => {
-                            warn!(job.id, study.id = job.study_id, "another worker took the job over");
-                            return None;
-                        }
-                        Err(e) => warn!(error = %e, job.id, "could not prolong a lease"),
-                    }
-                }
-            }
+        let Some(outcome) = unless(done, self.taken_over(job)).await else {
+            warn!(
+                job.id,
+                study.id = job.study_id,
+                "another worker took the job over"
+            );
+            return None;
         };
         let went = if outcome.is_ok() { "done" } else { "failed" };
         let settled = match outcome {
@@ -134,6 +125,20 @@ impl Worker {
             error!(error = %e, job.id, "could not settle a job; its lease will run out");
         }
         Some(went)
+    }
+
+    /// Prolongs the lease until another worker has the job.
+    async fn taken_over(&self, job: &Job) {
+        loop {
+            tokio::time::sleep(HEARTBEAT).await;
+            self.beat();
+            let until_ms = self.clock.now_ms() + LEASE_MS;
+            match self.store.keep_job(job, until_ms).await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(e) => warn!(error = %e, job.id, "could not prolong a lease"),
+            }
+        }
     }
 
     async fn failed(&self, job: &Job, why: &str) -> Result<(), crate::store::StoreError> {
@@ -158,5 +163,51 @@ impl Worker {
         self.store
             .retry_job(job, why, self.clock.now_ms() + wait)
             .await
+    }
+}
+
+/// What `work` gives, or `None` where `over` ends before it. Both go on meanwhile: a lease that is prolonged while
+/// the work stands still would wait for ever for the one connection that writes, if the work holds it.
+async fn unless<T>(work: impl Future<Output = T>, over: impl Future<Output = ()>) -> Option<T> {
+    tokio::select! {
+        biased;
+        done = work => Some(done),
+        () = over => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::Mutex;
+    use tokio::time::{sleep, timeout};
+
+    const TICK: Duration = Duration::from_millis(10);
+
+    #[tokio::test]
+    async fn work_that_holds_the_connection_is_prolonged_after_it_lets_go() {
+        let connection = Mutex::new(0);
+        let work = async {
+            let mut held = connection.lock().await;
+            sleep(5 * TICK).await;
+            *held += 1;
+            drop(held);
+            sleep(5 * TICK).await;
+            "done"
+        };
+        let prolonged = async {
+            loop {
+                sleep(TICK).await;
+                *connection.lock().await += 1;
+            }
+        };
+        let outcome = timeout(100 * TICK, unless(work, prolonged)).await;
+        assert_eq!(outcome, Ok(Some("done")));
+        assert!(*connection.lock().await > 1, "it was never prolonged");
+    }
+
+    #[tokio::test]
+    async fn work_that_another_has_is_left() {
+        assert_eq!(unless(std::future::pending::<()>(), async {}).await, None);
     }
 }
