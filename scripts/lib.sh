@@ -13,6 +13,12 @@ if ! command -v cargo >/dev/null && [ -x "$HOME/.cargo/bin/cargo" ]; then
     PATH=$HOME/.cargo/bin:$PATH
 fi
 
+# An active environment of the tests hides dcmtk's storescu, storescp and echoscu behind pynetdicom's.
+PATH=:$PATH:
+PATH=${PATH//:$python_env\/bin:/:}
+PATH=${PATH#:}
+PATH=${PATH%:}
+
 # What the binary looks for beside itself, said outright: CARGO_TARGET_DIR may be anywhere.
 use_checkout() {
     export FIRSTREAD_ANALYSIS__ONNXRUNTIME=${FIRSTREAD_ANALYSIS__ONNXRUNTIME:-$onnxruntime_library}

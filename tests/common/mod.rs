@@ -20,6 +20,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+/// A setting for `spawn` alone: the name of the machine that the process is to think it runs on.
+pub const HOST: &str = "TEST_HOST";
+
 /// The binary under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_firstread");
 
@@ -107,6 +110,16 @@ pub fn real_study(name: &str) -> Option<PathBuf> {
         }
     }
     Some(target)
+}
+
+/// A program of dcmtk. An active Python environment with pynetdicom has programs of the same names in front of it.
+pub fn dcmtk(name: &str) -> Command {
+    let installed = Path::new("/usr/bin").join(name);
+    if installed.exists() {
+        Command::new(installed)
+    } else {
+        Command::new(name)
+    }
 }
 
 /// All DICOM files below a folder, sorted.
@@ -361,7 +374,7 @@ impl TestServer {
 
     /// `storescu` for these files, not yet started: verbose, so that each answer is seen.
     pub fn storescu(&self, files: &[PathBuf]) -> Command {
-        let mut command = Command::new("storescu");
+        let mut command = dcmtk("storescu");
         command
             .args(["-v", "-xf"])
             .arg(storescu_profile())
@@ -410,7 +423,17 @@ fn spawn(data: &Path, url: &str, settings: &[(String, String)]) -> Started {
         .append(true)
         .open(data.join("serve.log"))
         .unwrap();
-    let mut child = Command::new(BINARY)
+    let host = settings.iter().find(|(key, _)| key == HOST);
+    let mut command = match host {
+        None => Command::new(BINARY),
+        Some((_, name)) => {
+            let mut command = Command::new("unshare");
+            let script = "hostname \"$0\" && exec \"$@\"";
+            command.args(["--uts", "sh", "-c", script, name, BINARY]);
+            command
+        }
+    };
+    let mut child = command
         .args([
             "serve",
             "--http",

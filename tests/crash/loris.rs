@@ -2,10 +2,9 @@
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::common::{Database, TestServer, dicom_files, sample, study_uid};
+use crate::common::{Database, TestServer, dcmtk, dicom_files, sample, study_uid};
 
 /// Connections of each kind, held open with half a sentence.
 const SLOW: usize = 60;
@@ -87,7 +86,7 @@ async fn slow_clients_keep_nobody_out() {
         }
         assert_eq!(open, 0, "{kind} connections are still open");
     }
-    let echo = Command::new("echoscu")
+    let echo = dcmtk("echoscu")
         .args([
             "-aec",
             "FIRSTREAD",

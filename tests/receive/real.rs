@@ -16,7 +16,14 @@ use super::server::Server;
 /// Runs a tool of dcmtk; `None`, and a word about it, where it is not installed.
 fn dcmtk(tool: &str, server: &Server, arguments: &[&str], paths: &[PathBuf]) -> Option<Output> {
     let port = server.address.port().to_string();
-    let output = Command::new(tool)
+    // pynetdicom has programs of the same names, which an active Python environment puts in front
+    let installed = std::path::Path::new("/usr/bin").join(tool);
+    let tool = if installed.exists() {
+        installed.to_string_lossy().into_owned()
+    } else {
+        tool.to_owned()
+    };
+    let output = Command::new(&tool)
         .args(["-aec", "FIRSTREAD"])
         .args(arguments)
         .args(["127.0.0.1", &port])

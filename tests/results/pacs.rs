@@ -68,7 +68,7 @@ impl Peer {
     /// dcmtk's storescp.
     pub fn storescp() -> Self {
         let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
-        let child = Command::new("storescp")
+        let child = crate::common::dcmtk("storescp")
             .args(["-aet", "PACS", "-od"])
             .arg(folder.path())
             .arg(port.to_string())
