@@ -108,7 +108,7 @@ impl Worker {
                 _ => self.analyst.screen_study(job.study_id).await,
             }
         };
-        let Some(outcome) = unless(done, self.taken_over(job)).await else {
+        let Some(outcome) = Box::pin(unless(done, self.taken_over(job))).await else {
             warn!(
                 job.id,
                 study.id = job.study_id,
