@@ -21,12 +21,17 @@ mod common;
 mod compared;
 #[path = "browser/keys.rs"]
 mod keys;
+#[allow(dead_code, reason = "others use the rest")]
+#[path = "owasp/marked.rs"]
+mod marked;
 #[path = "browser/notify.rs"]
 mod notify;
 #[path = "browser/pages.rs"]
 mod pages;
 #[path = "browser/report.rs"]
 mod report;
+#[path = "browser/scripts.rs"]
+mod scripts;
 #[path = "web/site.rs"]
 mod site;
 

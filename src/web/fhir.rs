@@ -104,7 +104,7 @@ pub(super) async fn search(
 ) -> Result<HttpResponse, FhirError> {
     known_type(&kind)?;
     let given = parameters(&req);
-    let base = base(&req);
+    let base = base(&req, &state);
     if kind.as_str() == "Device" {
         let asked = given.iter().find(|(name, _)| name == "_id");
         let ours = asked.is_none_or(|(_, id)| id == fhir::DEVICE_ID);
@@ -330,10 +330,22 @@ fn read_search(kind: &str, given: &[(String, String)]) -> Result<Search, Problem
     Ok(search)
 }
 
-/// Address that the client used, as far as it is known.
-pub(super) fn base(req: &HttpRequest) -> String {
-    let info = req.connection_info();
-    format!("{}://{}/fhir", info.scheme(), info.host())
+/// Address of this server as the client wrote it. What proxies or a sender say besides (`Forwarded`,
+/// `X-Forwarded-Host`) is not believed: anybody can write it.
+pub(super) fn base(req: &HttpRequest, state: &WebState) -> String {
+    let scheme = if state.settings.secures_cookies() {
+        "https"
+    } else {
+        "http"
+    };
+    let named = req.headers().get(header::HOST);
+    let named = named.and_then(|host| host.to_str().ok());
+    let plain = |host: &&str| {
+        let fits = |b: u8| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b);
+        !host.is_empty() && host.bytes().all(fits)
+    };
+    let host = named.filter(plain).unwrap_or("localhost");
+    format!("{scheme}://{host}/fhir")
 }
 
 fn encoded(text: &str) -> String {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actix_web::body::BoxBody;
-use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
@@ -24,6 +24,9 @@ pub(super) const SESSION_COOKIE: &str = "firstread_session";
 const BEFORE_CHANGE: [&str; 3] = ["/account", "/account/password", "/logout"];
 /// Longest path with query; longer ones are nobody's honest wish.
 const TARGET_BYTES_MAX: usize = 8 * 1024;
+
+/// What browsers send forms as.
+const FORM: &str = "application/x-www-form-urlencoded";
 
 /// Only our own files, nothing inline, in nobody's frame.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
@@ -118,11 +121,47 @@ pub(super) async fn check(
     req: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    let response = match admit(&req).await {
+    let mut req = req;
+    let mut admitted = admit(&req).await;
+    if admitted.is_ok() {
+        admitted = without_nul(&mut req).await;
+    }
+    let response = match admitted {
         Ok(()) => next.call(req).await?,
         Err(response) => req.into_response(response),
     };
     Ok(trail::keep(response).await)
+}
+
+/// Refuses a form with a NUL in it: no text here has one, and PostgreSQL keeps none. What was read is put back
+/// for the handler.
+async fn without_nul(req: &mut ServiceRequest) -> Result<(), HttpResponse> {
+    let kind = req.headers().get(header::CONTENT_TYPE);
+    if !kind.is_some_and(|k| k.as_bytes().starts_with(FORM.as_bytes())) {
+        return Ok(());
+    }
+    let Ok(form) = req.extract::<web::Bytes>().await else {
+        let detail = "The form did not come whole, or is too large.";
+        let status = StatusCode::PAYLOAD_TOO_LARGE;
+        return Err(Problem::new(status, "bad_body", detail).page());
+    };
+    if has_nul(&form) {
+        return Err(nul().page());
+    }
+    req.set_payload(Payload::from(form));
+    Ok(())
+}
+
+/// Whether a percent-encoded text has a NUL.
+fn has_nul(text: &[u8]) -> bool {
+    text.contains(&0) || text.windows(3).any(|three| three == b"%00")
+}
+
+fn nul() -> Problem {
+    Problem::bad_request(
+        "nul",
+        "A NUL character is in what was sent; nothing here has one.",
+    )
 }
 
 async fn admit(req: &ServiceRequest) -> Result<(), HttpResponse> {
@@ -141,6 +180,14 @@ async fn admit(req: &ServiceRequest) -> Result<(), HttpResponse> {
             "too_long",
             detail,
         )));
+    }
+    if has_nul(req.uri().path().as_bytes()) {
+        return Err(refuse(Problem::not_found(
+            "There is nothing at this address.",
+        )));
+    }
+    if has_nul(req.query_string().as_bytes()) {
+        return Err(refuse(nul()));
     }
     let Some(pattern) = req.match_pattern() else {
         return Err(refuse(Problem::not_found(

@@ -73,7 +73,7 @@ pub(super) async fn create(
         "a FHIR client subscribed"
     );
     let mut response = answer(StatusCode::CREATED, &made.resource(now_ms));
-    let place = format!("{}/{SUBSCRIPTION}/{}", base(&req), made.id);
+    let place = format!("{}/{SUBSCRIPTION}/{}", base(&req, &state), made.id);
     if let Ok(place) = HeaderValue::from_str(&place) {
         response.headers_mut().insert(header::LOCATION, place);
     }
@@ -104,7 +104,7 @@ pub(super) async fn search(
         }
     }
     let total = Some(found.len() as u64);
-    let page = bundle(&base(&req), found, total, &[]);
+    let page = bundle(&base(&req, &state), found, total, &[]);
     Ok(answer(StatusCode::OK, &page))
 }
 
