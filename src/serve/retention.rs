@@ -9,8 +9,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::clock::{SharedClock, UnixMillis};
+use crate::store::retention::Removable;
 use crate::store::turns::Duty;
-use crate::store::{Files, Store};
+use crate::store::{Files, Store, StoreError};
 
 /// How often it is looked whether something may go.
 const LOOK: Duration = Duration::from_mins(5);
@@ -82,7 +83,7 @@ impl Retention {
 
     /// Removes what may go now; gives of how many studies.
     async fn look(&self) -> Result<u64, String> {
-        let text = |e: crate::store::StoreError| format!("database: {e}");
+        let text = |e: StoreError| format!("database: {e}");
         let turn = self.store.turn(Duty::Retention).await.map_err(text)?;
         let Some(turn) = turn else { return Ok(0) };
         // A backup of this machine has it while it copies.
@@ -125,27 +126,44 @@ impl Retention {
             if found.is_empty() {
                 break;
             }
+            let before = removed;
             for study in found {
                 if !wanted() {
                     return Ok(removed);
                 }
-                let forgotten = self.store.forget_images(study.id).await;
-                if !forgotten.map_err(|e| format!("database: {e}"))? {
-                    continue;
-                }
-                let folder = self.files.study_folder(&study.study_uid);
-                let gone = tokio::task::spawn_blocking(move || match folder {
-                    Some(folder) => std::fs::remove_dir_all(folder),
-                    None => Ok(()),
-                });
-                match gone.await.map_err(|e| e.to_string())? {
-                    Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                        warn!(study.id = study.id, error = %e, "could not remove all of a study's images");
-                    }
-                    _ => removed += 1,
-                }
+                removed += u64::from(self.remove(&study, until_ms).await?);
+            }
+            // none of them may go any more: next time
+            if removed == before {
+                break;
             }
         }
+        Ok(removed)
+    }
+
+    /// Removes the images of one study, unless it is waited for again. Nobody records one of its images
+    /// meanwhile.
+    async fn remove(&self, study: &Removable, until_ms: UnixMillis) -> Result<bool, String> {
+        let database = |e: StoreError| format!("database: {e}");
+        let held = self.store.hold_studies([study.study_uid.as_str()]);
+        let held = held.await.map_err(database)?;
+        let forgotten = self.store.forget_images(study.id, until_ms).await;
+        let mut removed = forgotten.map_err(database)?;
+        if removed {
+            let folder = self.files.study_folder(&study.study_uid);
+            let gone = tokio::task::spawn_blocking(move || match folder {
+                Some(folder) => std::fs::remove_dir_all(folder),
+                None => Ok(()),
+            });
+            match gone.await.map_err(|e| e.to_string())? {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    warn!(study.id = study.id, error = %e, "could not remove all of a study's images");
+                    removed = false;
+                }
+                _ => {}
+            }
+        }
+        held.end().await.map_err(database)?;
         Ok(removed)
     }
 }

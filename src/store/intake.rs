@@ -149,7 +149,8 @@ impl Store {
         Ok((Some((patient_id, issuer)), objects))
     }
 
-    /// Notes objects that were kept aside.
+    /// Notes objects that were kept aside. One whose bytes lie where those of a noted one do is the same, found in
+    /// the log again after a crash.
     ///
     /// # Errors
     /// When the database fails.
@@ -158,6 +159,19 @@ impl Store {
             return Ok(());
         }
         let tx = self.begin().await?;
+        let paths: Vec<&str> = entries.iter().filter_map(|e| e.path.as_deref()).collect();
+        let noted: Vec<Option<String>> = quarantine::Entity::find()
+            .select_only()
+            .column(quarantine::Column::Path)
+            .filter(quarantine::Column::Path.is_in(paths))
+            .into_tuple()
+            .all(&tx)
+            .await?;
+        let is_new = |e: &QuarantineEntry| e.path.is_none() || !noted.contains(&e.path);
+        let entries: Vec<QuarantineEntry> = entries.into_iter().filter(is_new).collect();
+        if entries.is_empty() {
+            return Ok(());
+        }
         let rows = entries.into_iter().map(|e| quarantine::ActiveModel {
             sop_uid: Set(e.sop_uid),
             study_uid: Set(e.study_uid),

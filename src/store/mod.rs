@@ -81,6 +81,8 @@ pub struct Store {
     read: DatabaseConnection,
     /// Name of this process' run, in leases.
     run: Arc<OnceLock<String>>,
+    /// Who has the studies of SQLite.
+    studies: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Store {
@@ -119,6 +121,7 @@ impl Store {
                 write: sqlite(url, 1).await?,
                 read: sqlite(url, SQLITE_READERS).await?,
                 run: Arc::default(),
+                studies: Arc::default(),
             }
         } else {
             let mut options = ConnectOptions::new(url);
@@ -131,6 +134,7 @@ impl Store {
                 write: pool.clone(),
                 read: pool,
                 run: Arc::default(),
+                studies: Arc::default(),
             }
         };
         Ok(store)

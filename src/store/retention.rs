@@ -3,7 +3,7 @@
 use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QuerySelect};
 
-use super::entity::{instance, series, study};
+use super::entity::{instance, job, series, study};
 use super::{Store, StoreError};
 use crate::clock::UnixMillis;
 
@@ -44,17 +44,29 @@ impl Store {
     }
 
     /// Forgets the images of a study, so that their files may be removed; `false` where it is waited for
-    /// again. A resend brings them back.
+    /// again, or something came for it, since it was looked up. A resend brings them back. Whoever removes the
+    /// files holds the study from before this on (`hold_studies`): a late image is recorded either before, and
+    /// then nothing is removed, or afterwards, and then its file stays.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn forget_images(&self, study_id: i64) -> Result<bool, StoreError> {
+    pub async fn forget_images(
+        &self,
+        study_id: i64,
+        until_ms: UnixMillis,
+    ) -> Result<bool, StoreError> {
         let tx = self.begin().await?;
         let found = study::Entity::find_by_id(study_id)
             .lock_exclusive()
             .one(&tx)
             .await?;
-        if !found.is_some_and(|s| s.reading == "read" || s.reading == "prior") {
+        let removable = |s: study::Model| {
+            (s.reading == "read" || s.reading == "prior")
+                && s.changed_at < until_ms
+                && s.last_received_at < until_ms
+        };
+        let wanted_for = job::Entity::find().filter(job::Column::StudyId.eq(study_id));
+        if !found.is_some_and(removable) || wanted_for.one(&tx).await?.is_some() {
             return Ok(false);
         }
         let of_study = series::Entity::find()

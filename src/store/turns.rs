@@ -1,9 +1,11 @@
 //! Turns: what only one of several processes may do at a time.
 //!
 //! On PostgreSQL a turn is an advisory lock of a transaction of its own, so it ends with the process
-//! that has it, however that ends. SQLite serves one process, and every turn is its own.
+//! that has it, however that ends. SQLite serves one process, and every duty is its own; within it one task
+//! at a time has the studies.
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, Statement};
+use tokio::sync::OwnedMutexGuard;
 
 use super::{Store, StoreError};
 
@@ -27,7 +29,18 @@ pub enum Duty {
 
 /// Somebody's turn, until it is dropped.
 #[derive(Debug)]
-pub struct Turn(Option<DatabaseTransaction>);
+pub struct Turn(Has);
+
+/// What makes it somebody's.
+#[derive(Debug)]
+enum Has {
+    /// Nobody else is there.
+    Nothing,
+    /// Locks of a transaction.
+    Locks(DatabaseTransaction),
+    /// A lock of this process.
+    Alone { _guard: OwnedMutexGuard<()> },
+}
 
 impl Turn {
     /// Lets the next have it. Dropping does so too, a little later.
@@ -36,8 +49,8 @@ impl Turn {
     /// When the database fails; it is over then as well.
     pub async fn end(self) -> Result<(), StoreError> {
         match self.0 {
-            Some(tx) => tx.commit().await,
-            None => Ok(()),
+            Has::Locks(tx) => tx.commit().await,
+            Has::Nothing | Has::Alone { .. } => Ok(()),
         }
     }
 }
@@ -49,7 +62,7 @@ impl Store {
     /// When the database fails.
     pub async fn turn(&self, duty: Duty) -> Result<Option<Turn>, StoreError> {
         if !self.is_postgres() {
-            return Ok(Some(Turn(None)));
+            return Ok(Some(Turn(Has::Nothing)));
         }
         let tx = self.begin().await?;
         let sql = "SELECT pg_try_advisory_xact_lock($1, $2) AS mine";
@@ -59,7 +72,7 @@ impl Store {
             Some(row) => row.try_get::<bool>("", "mine")?,
             None => false,
         };
-        Ok(mine.then_some(Turn(Some(tx))))
+        Ok(mine.then_some(Turn(Has::Locks(tx))))
     }
 
     /// Waits for a turn.
@@ -70,7 +83,7 @@ impl Store {
         self.take_locks(SPACE, &[duty as i32]).await
     }
 
-    /// Keeps other processes from recording objects of these studies, until the turn is dropped.
+    /// Keeps others from recording objects of these studies and from removing them, until the turn is dropped.
     ///
     /// # Errors
     /// When the database fails.
@@ -79,7 +92,8 @@ impl Store {
         study_uids: impl IntoIterator<Item = &'a str>,
     ) -> Result<Turn, StoreError> {
         if !self.is_postgres() {
-            return Ok(Turn(None));
+            let guard = self.studies.clone().lock_owned().await;
+            return Ok(Turn(Has::Alone { _guard: guard }));
         }
         let mut keys: Vec<i32> = study_uids.into_iter().map(key).collect();
         // The same order everywhere, so that none waits for another in a circle.
@@ -90,7 +104,7 @@ impl Store {
 
     async fn take_locks(&self, space: i32, keys: &[i32]) -> Result<Turn, StoreError> {
         if !self.is_postgres() {
-            return Ok(Turn(None));
+            return Ok(Turn(Has::Nothing));
         }
         let tx = self.begin().await?;
         for key in keys {
@@ -103,7 +117,7 @@ impl Store {
             ))
             .await?;
         }
-        Ok(Turn(Some(tx)))
+        Ok(Turn(Has::Locks(tx)))
     }
 }
 
