@@ -12,6 +12,8 @@ const LEFT_OUT: [&str; 5] = [
     "firstread.db-wal",
     "firstread.db-shm",
 ];
+/// The object log, which is copied before the database.
+const LOG: &str = "log";
 /// Folders of files that never change once they are there.
 const UNCHANGING: [&str; 3] = ["objects", "results", "quarantine"];
 
@@ -26,14 +28,46 @@ pub struct Copied {
     pub kept: u64,
 }
 
+impl Copied {
+    /// With what was copied before.
+    pub(super) fn and(self, before: Self) -> Self {
+        Self {
+            files: self.files + before.files,
+            bytes: self.bytes + before.bytes,
+            kept: self.kept + before.kept,
+        }
+    }
+}
+
+/// Copies the object log alone. That of an earlier backup goes: what it holds was recorded since.
+pub(super) fn log(from: &Path, to: &Path) -> io::Result<Copied> {
+    let (from, to) = (from.join(LOG), to.join(LOG));
+    match fs::remove_dir_all(&to) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let mut copied = Copied::default();
+    tree(&from, &to, false, &mut copied)?;
+    Ok(copied)
+}
+
+/// Copies the rest of a data folder, durably, and makes durable what was copied before.
+pub(super) fn all_but_log(from: &Path, to: &Path) -> io::Result<Copied> {
+    folder(from, to, &[LOG])
+}
+
 /// Copies a data folder into another, durably.
 pub(super) fn data_folder(from: &Path, to: &Path) -> io::Result<Copied> {
+    folder(from, to, &[])
+}
+
+fn folder(from: &Path, to: &Path, without: &[&str]) -> io::Result<Copied> {
     let mut copied = Copied::default();
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let name = entry.file_name();
         let text = name.to_string_lossy().into_owned();
-        if LEFT_OUT.contains(&text.as_str()) {
+        if LEFT_OUT.contains(&text.as_str()) || without.contains(&text.as_str()) {
             continue;
         }
         let unchanging = UNCHANGING.contains(&text.as_str());
@@ -51,7 +85,11 @@ fn tree(from: &Path, to: &Path, unchanging: bool, copied: &mut Copied) -> io::Re
     };
     if meta.is_dir() {
         fs::create_dir_all(to)?;
-        for entry in fs::read_dir(from)? {
+        let entries = match fs::read_dir(from) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries?,
+        };
+        for entry in entries {
             let entry = entry?;
             tree(
                 &entry.path(),
@@ -98,6 +136,24 @@ pub(super) fn write_durably(to: &Path, bytes: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_log_is_copied_by_itself_and_nothing_of_an_earlier_one_stays() {
+        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let segment = |run: &str| from.path().join("log").join(run).join("0.segment");
+        assert_eq!(log(from.path(), to.path()).unwrap().files, 0, "none yet");
+        fs::create_dir_all(segment("a").parent().unwrap()).unwrap();
+        fs::write(segment("a"), "one").unwrap();
+        fs::write(from.path().join("links.key"), "key").unwrap();
+        assert_eq!(log(from.path(), to.path()).unwrap().bytes, 3);
+        assert_eq!(all_but_log(from.path(), to.path()).unwrap().bytes, 3);
+        fs::rename(from.path().join("log/a"), from.path().join("log/b")).unwrap();
+        log(from.path(), to.path()).unwrap();
+        let there = |run: &str| to.path().join("log").join(run).exists();
+        assert!(there("b") && !there("a"));
+        let back = tempfile::tempdir().unwrap();
+        assert_eq!(data_folder(to.path(), back.path()).unwrap().files, 2);
+    }
 
     #[test]
     fn what_never_changes_is_copied_once() {

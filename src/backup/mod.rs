@@ -6,7 +6,9 @@
 //! files/                 the data folder without spool and database
 //! ```
 //! Files are moved into place before the database knows them, so whoever copies the database first
-//! has them all. What never changes is not copied again into a folder that has it already.
+//! has them all. Only the object log goes before the database: what was acknowledged is in it until its row is
+//! written, so it is in the copy of the one or of the other. Who starts on a restored folder records what the log
+//! has and the database lacks. What never changes is not copied again into a folder that has it already.
 
 mod copy;
 
@@ -91,13 +93,20 @@ pub async fn back_up(
     for folder in [&tables, &files] {
         std::fs::create_dir_all(folder).map_err(io(folder))?;
     }
-    let facts = store.dump(&tables).await.map_err(database)?;
     let (from, to) = (data.to_path_buf(), files.clone());
-    let copied = tokio::task::spawn_blocking(move || copy::data_folder(&from, &to));
-    let copied = copied
+    let logged = tokio::task::spawn_blocking(move || copy::log(&from, &to));
+    let logged = logged
         .await
         .map_err(|e| e.to_string())?
         .map_err(io(&files))?;
+    let facts = store.dump(&tables).await.map_err(database)?;
+    let (from, to) = (data.to_path_buf(), files.clone());
+    let copied = tokio::task::spawn_blocking(move || copy::all_but_log(&from, &to));
+    let copied = copied
+        .await
+        .map_err(|e| e.to_string())?
+        .map_err(io(&files))?
+        .and(logged);
     turn.end().await.map_err(database)?;
     let made = Manifest {
         format: FORMAT,

@@ -40,6 +40,9 @@ async fn a_backup_made_under_load_restores_to_a_consistent_system() {
         assert!(server.send(&first).0);
         server.wait_until_ranked(&study_uid(&first[0])).await;
 
+        // acknowledged a moment before the backup begins: in the log, on its way to file and row
+        let just_now = dicom_files(&sample("four"))[..8].to_vec();
+        assert!(server.send(&just_now).0);
         let second = dicom_files(&sample("two"));
         let mut sender = server.storescu(&second).spawn().unwrap();
         let arguments = ["backup", text(&copy), "--data", text(&data)];
@@ -72,6 +75,9 @@ async fn a_backup_made_under_load_restores_to_a_consistent_system() {
         drop(store);
         // Work that was under way goes on, and new studies get numbers of their own.
         let server = TestServer::start_in(&restored, &fresh);
+        let uid = study_uid(&just_now[0]);
+        let all = |i: &serde_json::Value| i["images"] == just_now.len();
+        server.wait_for(&uid, all).await;
         let third = modified(
             &dicom_files(&sample("three")),
             &at("third"),
