@@ -169,9 +169,7 @@ fn group(batches: &[Vec<f64>], controls: Option<&[[f64; CONTROLS]]>) -> GroupSta
 }
 
 fn mean(values: &[f64]) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "at most millions")]
-    let count = values.len() as f64;
-    values.iter().sum::<f64>() / count
+    crate::validation::mean(values.iter().copied()).unwrap_or(f64::NAN)
 }
 
 /// Mean of batch means and half its 95 % interval.
