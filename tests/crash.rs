@@ -11,8 +11,15 @@ mod fuzz;
 mod log;
 #[path = "crash/loris.rs"]
 mod loris;
+#[allow(dead_code, reason = "others use the rest")]
+#[path = "common/papers.rs"]
+mod papers;
+#[path = "crash/retention.rs"]
+mod retention;
 #[path = "crash/scale.rs"]
 mod scale;
+#[path = "crash/slow_tls.rs"]
+mod slow_tls;
 #[path = "crash/upgrade.rs"]
 mod upgrade;
 

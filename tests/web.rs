@@ -51,3 +51,5 @@ mod subscriptions;
 mod tls;
 #[path = "web/trail.rs"]
 mod trail;
+#[path = "web/watch.rs"]
+mod watch;

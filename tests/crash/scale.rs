@@ -4,7 +4,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::common::{BINARY, Database, TestServer, databases, dicom_files, sample, study_uid};
+use firstread::store::Store;
+
+use crate::common::{
+    BINARY, Database, HOST, TestServer, databases, dicom_files, sample, study_uid,
+};
 
 /// A fresh database on PostgreSQL, or `None` with a printed word where there is no server.
 fn postgres() -> Option<Database> {
@@ -124,6 +128,84 @@ fn sharing_the_work_needs_postgresql() {
         !out.status.success() && said.contains("database.url"),
         "{said}"
     );
+}
+
+/// Whether a process may have a machine's name of its own here.
+fn may_rename() -> bool {
+    let tried = Command::new("unshare")
+        .args(["--uts", "hostname", "tried"])
+        .output();
+    let may = tried.is_ok_and(|o| o.status.success());
+    if !may {
+        eprintln!("skipped: may not give a process a machine's name of its own");
+    }
+    may
+}
+
+/// A machine dies with a job in hand and acknowledged objects in its log. Another one, with another name and another
+/// way to the folder that they share, finishes both: the log at once, the job once its beats stood still, because
+/// no lock of another machine says anything of a process.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_machine_that_died_had_in_hand_is_finished_by_another() {
+    let Some(database) = postgres() else { return };
+    if !may_rename() {
+        return;
+    }
+    let (place, url) = (tempfile::tempdir().unwrap(), database.fresh_url());
+    let (data, elsewhere) = (place.path().join("data"), place.path().join("mounted"));
+    std::fs::create_dir(&data).unwrap();
+    std::os::unix::fs::symlink(&data, &elsewhere).unwrap();
+    let start = |host: &str, data: &Path| {
+        let mut settings = with_role("all");
+        settings.push((HOST.to_owned(), host.to_owned()));
+        TestServer::start_in_with(data, &url, &settings)
+    };
+    let mut alpha = start("alpha", &data);
+    let sql = |sql: &str| {
+        let out = Command::new("psql").args([&url, "-qAtc", sql]).output();
+        String::from_utf8(out.unwrap().stdout)
+            .unwrap()
+            .trim()
+            .to_owned()
+    };
+    assert_eq!(sql("SELECT node FROM process"), "alpha");
+    let (files, others) = (dicom_files(&sample("one")), dicom_files(&sample("three")));
+    let (first, second) = (study_uid(&files[0]), study_uid(&others[0]));
+    let store = Store::open(Some(&url), &data).await.unwrap();
+    let held = store.hold_studies([second.as_str()]).await.unwrap();
+    assert!(alpha.send(&files).0);
+    let began = Instant::now();
+    while sql("SELECT COUNT(*) FROM job WHERE leased_until IS NOT NULL") == "0" {
+        assert!(began.elapsed() < Duration::from_secs(30), "nobody took it");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(
+        alpha.send(&others[..4]).0,
+        "acknowledged, and in its log alone"
+    );
+    alpha.kill();
+    held.end().await.unwrap();
+    let killed = Instant::now();
+
+    let beta = start("beta", &elsewhere);
+    beta.wait_for(&second, |i| i["images"] == 4).await;
+    let recorded = killed.elapsed();
+    let item = beta.wait_until_ranked(&first).await;
+    let ranked = killed.elapsed();
+    assert_eq!(item["state"], "screened");
+    eprintln!("log recorded after {recorded:?}, job finished after {ranked:?}");
+    assert!(recorded < Duration::from_secs(12), "{recorded:?}");
+    assert!(
+        ranked > Duration::from_secs(14),
+        "alpha's beats stood still: {ranked:?}"
+    );
+    assert!(ranked < Duration::from_mins(1), "{ranked:?}");
+    beta.wait_until_ranked(&second).await;
+    assert_eq!(sql("SELECT node FROM process"), "beta");
+    let screenings = format!(
+        "SELECT COUNT(*) FROM screening WHERE study_id = (SELECT id FROM study WHERE study_uid = '{first}')"
+    );
+    assert_eq!(sql(&screenings), "1", "screened once");
 }
 
 /// The short form of what `benches/scale_out.py` does for five minutes.

@@ -160,8 +160,10 @@ fn analysed(server: &TestServer, uid: &str, models: &Path, out: &Path) {
 async fn a_lesion_on_one_side_is_there_in_every_output() {
     let Some(python) = judge() else { return };
     let models = test_networks();
-    let peer = Peer::storescp();
+    // Two servers work at once, each on a core: what they make must be the same.
+    let (peer, another) = (Peer::storescp(), Peer::storescp());
     let server = measuring_server(models.path(), &peer);
+    let second = measuring_server(models.path(), &another);
     let (side, other) = ("left", "right");
     let work = tempfile::tempdir().unwrap();
     let source = work.path().join("source");
@@ -176,8 +178,11 @@ async fn a_lesion_on_one_side_is_there_in_every_output() {
         .unwrap();
     assert!(made.status.success(), "{made:?}");
     let uid = String::from_utf8(made.stdout).unwrap().trim().to_owned();
-    let results = work.path().join("results");
-    through(&server, &peer, &uid, &source, &results).await;
+    let (results, repeated) = (work.path().join("results"), work.path().join("repeated"));
+    tokio::join!(
+        through(&server, &peer, &uid, &source, &results),
+        through(&second, &another, &uid, &source, &repeated),
+    );
 
     let study = server.get(&format!("/api/v1/studies/{uid}")).await;
     let lesions = &study["measurement"]["lesions"];
@@ -239,11 +244,7 @@ async fn a_lesion_on_one_side_is_there_in_every_output() {
         assert!(words.contains(&row), "{row} is not in {words}");
     }
 
-    // Another server makes the same of it: maps bit by bit, objects but for the time they were made.
-    let peer = Peer::storescp();
-    let second = measuring_server(models.path(), &peer);
-    let repeated = work.path().join("repeated");
-    through(&second, &peer, &uid, &source, &repeated).await;
+    // The other server made the same of it: maps bit by bit, objects but for the time they were made.
     for name in maps {
         let [one, two] = [&server, &second].map(|s| std::fs::read(kept(s, name)).unwrap());
         assert!(one == two, "{name}");
