@@ -132,6 +132,22 @@ def export(args):
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, step {state['step']}, differences {agreement}")
 
 
+def refine_screening(args):
+    """models/screening.onnx and its card with labels and volumes refined; the source is replaced, so a second time refuses."""
+    import tomllib
+    from . import card, golden, nifti, preprocess, surgery, trainer
+    path = args.out / "screening.onnx"
+    part = path.with_suffix(".part.onnx")
+    old = tomllib.loads(path.with_suffix(".toml").read_text())
+    volume, affine = nifti.read(args.golden / "golden_head.nii.gz")
+    sha, differences = surgery.write(path, part, [preprocess.prepare(volume, affine)[0]])
+    measured = {} if args.unmeasured else surgery.dice(part, args.data, args.cache, args.heldout)
+    part.rename(path)
+    card.write(path.with_suffix(".toml"), surgery.carded(old, sha, measured, differences, trainer.commit_id()))
+    golden.write(args.golden, None, path)
+    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, differences {differences}, {json.dumps(measured)}")
+
+
 VOLUMETRY_FAILURES = [
     "trained on generated images only, for eight minutes of a GPU: putamen, pallidum and accumbens are the least accurate",
     "white matter and cortex are told apart by their intensities nearby (refine.py): strong bias fields and thick slices blur that",

@@ -106,6 +106,17 @@ class Volumetry(nn.Module):
         return labels.to(torch.uint8), torch.stack(left + right), torch.stack(means), lesions(first, lesion, image)
 
 
+def record(model, inputs, path: Path, input_names: list, output_names: list, axes: dict | None = None) -> None:
+    """Writes the graph of a module; `axes` names the axes that may have other lengths than the inputs'."""
+    extra = {"dynamo": False} if tuple(int(x) for x in torch.__version__.split(".")[:2]) >= (2, 5) else {}
+    if axes:
+        extra["dynamic_axes"] = axes
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(model, inputs, str(path), input_names=input_names, output_names=output_names,
+                          opset_version=OPSET, do_constant_folding=True, **extra)
+
+
 def write(net, path: Path, shape=preprocess.GRID, map_offset: float = 0.0, wrap=Screening, names=NAMES, most: int = MAX_BYTES, traced=None) -> str:
     """Writes the ONNX file and returns its sha256.
 
@@ -114,13 +125,8 @@ def write(net, path: Path, shape=preprocess.GRID, map_offset: float = 0.0, wrap=
     """
     model = wrap(net, map_offset).eval()
     path.parent.mkdir(parents=True, exist_ok=True)
-    extra = {"dynamo": False} if tuple(int(x) for x in torch.__version__.split(".")[:2]) >= (2, 5) else {}
-    if traced is not None:
-        extra["dynamic_axes"] = {"image": {2: "x", 3: "y", 4: "z"}}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(model, torch.zeros(1, 1, *(traced or shape)), str(path), input_names=["image"], output_names=list(names),
-                          opset_version=OPSET, do_constant_folding=True, **extra)
+    axes = None if traced is None else {"image": {2: "x", 3: "y", 4: "z"}}
+    record(model, torch.zeros(1, 1, *(traced or shape)), path, ["image"], list(names), axes)
     if path.stat().st_size > most:
         raise ValueError(f"{path}: {path.stat().st_size} bytes, more than {most}")
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -32,14 +32,14 @@ def around(v, size: int):
     return F.avg_pool3d(v[None, None], size, 1, size // 2, count_include_pad=False)[0, 0]
 
 
-def local_mean(image, weight):
-    """Mean of the image [X,Y,Z] near each voxel, weighted, and the mean of the whole field."""
-    cells = lambda v: F.avg_pool3d(v[None, None], CELL, count_include_pad=False)
+def local_mean(image, weight, cell: int = CELL):
+    """Mean of the image [X,Y,Z] near each voxel, weighted, and the mean of the whole field; cells of `cell` voxels."""
+    cells = lambda v: F.avg_pool3d(v[None, None], cell, count_include_pad=False)
     total, count = cells(weight * image), cells(weight)
     overall = total.sum() / (count.sum() + 1e-6)
     near = lambda v: F.avg_pool3d(v, 2 * REACH + 1, 1, REACH, count_include_pad=False)
     mean = (near(total) + GLOBAL_WEIGHT * overall) / (near(count) + GLOBAL_WEIGHT)
-    return F.interpolate(mean, scale_factor=float(CELL), mode="nearest")[0, 0], overall
+    return F.interpolate(mean, scale_factor=float(cell), mode="nearest")[0, 0], overall
 
 
 def softmax(scores) -> list:
@@ -57,8 +57,8 @@ def unweighted(logits) -> list:
     return softmax(logits[i] - math.log(w) for i, w in enumerate(CLASS_WEIGHTS[:logits.shape[0]]))
 
 
-def refine(p: list, image, iterations: int = ITERATIONS) -> list:
-    """Probabilities [X,Y,Z] of the classes and the image [X,Y,Z] they are of -> the same, refined; X, Y, Z multiples of CELL.
+def refine(p: list, image, iterations: int = ITERATIONS, cell: int = CELL, neighbours: float = NEIGHBOURS) -> list:
+    """Probabilities [X,Y,Z] of the classes and the image [X,Y,Z] they are of -> the same, refined; X, Y, Z multiples of `cell`.
 
     The background keeps its probability: scalp, bone and air are no one intensity.  White matter and cortex
     count as one for the neighbours' sake: between them a border is as good as an inside.
@@ -68,14 +68,14 @@ def refine(p: list, image, iterations: int = ITERATIONS) -> list:
     prior = [PRIOR_POWER * torch.log(v + 1e-4) for v in p]
     for _ in range(iterations):
         mantle = around(p[WM - 1] + p[CORTEX - 1], 3)
-        scores = (prior[i] + likelihood(own, image) + NEIGHBOURS * (mantle if i + 1 in (WM, CORTEX) else around(own, 3)) for i, own in enumerate(p))
+        scores = (prior[i] + likelihood(own, image, cell) + neighbours * (mantle if i + 1 in (WM, CORTEX) else around(own, 3)) for i, own in enumerate(p))
         p = [v * brain for v in softmax(scores)]
     return [background, *p]
 
 
-def likelihood(p, image):
+def likelihood(p, image, cell: int = CELL):
     """Log likelihood [X,Y,Z] of the image where it is the class whose probability is `p`, up to a constant."""
     q = p * p
-    difference = (image - local_mean(image, q)[0]) ** 2
+    difference = (image - local_mean(image, q, cell)[0]) ** 2
     variance = (q * difference).sum() / (q.sum() + 1.0) + SPREAD_MIN ** 2
     return -0.5 * difference / variance - 0.5 * torch.log(variance)
