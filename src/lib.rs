@@ -29,6 +29,7 @@ pub mod results;
 pub mod secrets;
 pub mod serve;
 pub mod simulation;
+pub mod sso;
 pub mod store;
 pub mod telemetry;
 pub mod tls;

@@ -185,7 +185,8 @@ impl Server {
         .reporting(reporter.clone())
         .sending_to(objects_to(&config))
         .subscribed_by(subscribing, roll_call.clone())
-        .at_desk(desk(&config, &made));
+        .at_desk(desk(&config, &made))
+        .signing_on(doors::sign_on(&config, &vault)?);
         if !part.shows() {
             state = state.answering_probes_only();
         }

@@ -45,6 +45,8 @@ mod report;
 mod roles;
 #[path = "web/site.rs"]
 mod site;
+#[path = "web/sso.rs"]
+mod sso;
 #[path = "web/subscriptions.rs"]
 mod subscriptions;
 #[path = "web/tls.rs"]

@@ -22,6 +22,7 @@ use crate::report::ReportSettings;
 use crate::serve::{ProcessSettings, RetentionSettings};
 use crate::store::POSTGRES_CONNECTIONS;
 use crate::telemetry::LogSettings;
+use crate::sso::SsoSettings;
 use crate::triage::TriageSettings;
 use crate::web::WebSettings;
 use crate::worklist::WorklistSettings;
@@ -71,6 +72,8 @@ pub struct Config {
     pub hl7: Hl7Settings,
     /// FHIR.
     pub fhir: FhirSettings,
+    /// Single sign-on.
+    pub sso: SsoSettings,
 }
 
 /// The site.
@@ -236,6 +239,7 @@ impl Config {
         self.hl7.check()?;
         self.fhir.check()?;
         self.web.check()?;
+        self.sso.check()?;
         self.alerts.check()?;
         let by_mail = self.alerts.destinations.iter().any(|d| d.channel.is_mail());
         self.smtp.check(by_mail)?;

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_LENGTH, HOST, USER_AGENT};
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, USER_AGENT};
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -18,6 +18,8 @@ use crate::tls::{self, Trust};
 
 /// Bytes of an answer that are read: enough to say what was wrong.
 const ANSWER_BYTES_MAX: usize = 4096;
+/// Bytes of an answer that is read as a whole.
+const BODY_BYTES_MAX: usize = 1 << 20;
 /// Characters of an answer that are kept.
 const SAID_CHARS_MAX: usize = 200;
 
@@ -69,6 +71,12 @@ impl Endpoint {
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
+    }
+
+    /// Whether it has neither path nor query.
+    #[must_use]
+    pub fn is_root(&self) -> bool {
+        self.target == "/"
     }
 
     /// Last part of the path, where there is one.
@@ -139,6 +147,17 @@ impl Answer {
     }
 }
 
+/// A whole answer, for those who read it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Whole {
+    /// RFC 9110 15.
+    pub status: u16,
+    /// `Content-Type`, where it says one.
+    pub content_type: Option<String>,
+    /// At most `BODY_BYTES_MAX`.
+    pub body: Vec<u8>,
+}
+
 /// Sends requests.
 pub struct HttpClient {
     tls: TlsConnector,
@@ -180,6 +199,41 @@ impl HttpClient {
         headers: &[(&str, String)],
         body: String,
     ) -> Result<Answer, String> {
+        let whole = self.exchange(method, to, headers, body, ANSWER_BYTES_MAX).await?;
+        let text = String::from_utf8_lossy(&whole.body);
+        let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        Ok(Answer {
+            status: whole.status,
+            said: line.chars().take(SAID_CHARS_MAX).collect(),
+        })
+    }
+
+    /// The whole answer to a request. How long it may take is the caller's to bound.
+    ///
+    /// # Errors
+    /// In words, when no answer came, or one that is too long.
+    pub async fn fetch(
+        &self,
+        method: &str,
+        to: &Endpoint,
+        headers: &[(&str, String)],
+        body: String,
+    ) -> Result<Whole, String> {
+        let whole = self.exchange(method, to, headers, body, BODY_BYTES_MAX + 1).await?;
+        if whole.body.len() > BODY_BYTES_MAX {
+            return Err(format!("the answer of {} is too long", to.authority));
+        }
+        Ok(whole)
+    }
+
+    async fn exchange(
+        &self,
+        method: &str,
+        to: &Endpoint,
+        headers: &[(&str, String)],
+        body: String,
+        bytes_max: usize,
+    ) -> Result<Whole, String> {
         let stream = TcpStream::connect((to.host.as_str(), to.port))
             .await
             .map_err(|e| format!("could not reach {}: {e}", to.authority))?;
@@ -187,7 +241,7 @@ impl HttpClient {
         let _ = stream.set_nodelay(true);
         let request = request(method, to, headers, body)?;
         if !to.tls {
-            return exchange(stream, request).await;
+            return exchange(stream, request, bytes_max).await;
         }
         let name = ServerName::try_from(to.host.clone())
             .map_err(|e| format!("{:?} cannot be in a certificate: {e}", to.host))?;
@@ -196,7 +250,7 @@ impl HttpClient {
             .connect(name, stream)
             .await
             .map_err(|e| format!("no TLS with {}: {e}", to.authority))?;
-        exchange(stream, request).await
+        exchange(stream, request, bytes_max).await
     }
 }
 
@@ -220,7 +274,11 @@ fn request(
         .map_err(|e| format!("could not write the request: {e}"))
 }
 
-async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Answer, String>
+async fn exchange<S>(
+    stream: S,
+    request: Request<Full<Bytes>>,
+    bytes_max: usize,
+) -> Result<Whole, String>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -231,7 +289,7 @@ where
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(failed)?;
-    let answered = async { read(sender.send_request(request).await?).await };
+    let answered = async { read(sender.send_request(request).await?, bytes_max).await };
     tokio::pin!(answered, connection);
     // The connection is driven here and ends with us.
     tokio::select! {
@@ -242,23 +300,24 @@ where
     answered.await.map_err(failed)
 }
 
-async fn read(response: Response<Incoming>) -> Result<Answer, hyper::Error> {
+async fn read(response: Response<Incoming>, bytes_max: usize) -> Result<Whole, hyper::Error> {
     let status = response.status().as_u16();
+    let kind = response.headers().get(CONTENT_TYPE);
+    let content_type = kind.and_then(|v| v.to_str().ok()).map(str::to_owned);
     let mut body = response.into_body();
     let mut bytes: Vec<u8> = Vec::new();
-    while bytes.len() < ANSWER_BYTES_MAX
+    while bytes.len() < bytes_max
         && let Some(frame) = body.frame().await
     {
         if let Ok(data) = frame?.into_data() {
-            let room = ANSWER_BYTES_MAX - bytes.len();
+            let room = bytes_max - bytes.len();
             bytes.extend_from_slice(&data[..data.len().min(room)]);
         }
     }
-    let text = String::from_utf8_lossy(&bytes);
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    Ok(Answer {
+    Ok(Whole {
         status,
-        said: line.chars().take(SAID_CHARS_MAX).collect(),
+        content_type,
+        body: bytes,
     })
 }
 

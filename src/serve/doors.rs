@@ -8,7 +8,10 @@ use tracing::warn;
 
 use crate::config::Config;
 use crate::dicom::receive;
+use crate::secrets::Vault;
+use crate::sso::Sso;
 use crate::tls::Live;
+use crate::web::SignOn;
 
 /// What others connect to.
 pub(super) struct Doors {
@@ -36,6 +39,15 @@ pub struct Addresses {
 
 fn could_not(what: &str, at: SocketAddr, e: &std::io::Error) -> String {
     format!("could not listen on listen.{what} {at}: {e}")
+}
+
+/// How people come by single sign-on, where they do.
+pub(super) fn sign_on(config: &Config, vault: &Arc<Vault>) -> Result<Option<SignOn>, String> {
+    let sso = Sso::new(&config.sso)?;
+    Ok(sso.map(|sso| SignOn {
+        sso,
+        vault: vault.clone(),
+    }))
 }
 
 impl Doors {

@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 
 use super::WebState;
 use super::answer::{PageError, Problem, html};
+use super::filters::encoded;
 use super::gate::{SESSION_COOKIE, Visitor, check_csrf, equal};
 use super::trail::note;
 use super::view::Frame;
@@ -33,6 +34,8 @@ struct LoginPage<'a> {
     next: &'a str,
     name: &'a str,
     problem: Option<String>,
+    /// Address of single sign-on, and what it is called.
+    sso: Option<(String, String)>,
 }
 
 #[derive(Deserialize)]
@@ -90,6 +93,10 @@ fn show(
         next,
         name,
         problem,
+        sso: state.sign_on.as_ref().map(|on| {
+            let label = on.sso.settings().label.clone();
+            (format!("/login/sso?next={}", encoded(next)), label)
+        }),
     })?;
     *response.status_mut() = status;
     let cookie = cookie(state, FORM_COOKIE, form_token)

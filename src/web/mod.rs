@@ -37,6 +37,7 @@ mod settings;
 mod shown;
 mod simulate;
 mod starting;
+mod sso;
 mod study;
 mod subscriptions;
 mod system;
@@ -63,6 +64,7 @@ pub use health::{Health, Watched};
 pub use routes::{Access, Rule, rules};
 pub use scopes::read_scopes;
 pub use settings::WebSettings;
+pub use sso::SignOn;
 pub use starting::answer_while_starting;
 pub use subscriptions::Subscribing;
 
@@ -116,6 +118,8 @@ pub struct WebState {
     pub subscribing: Option<Arc<Subscribing>>,
     /// What is known of destinations beside the alerts'.
     pub desk: Arc<Desk>,
+    /// Single sign-on, where there is one.
+    pub sign_on: Option<Arc<SignOn>>,
     /// Told when a destination came or went.
     pub roll_call: Arc<Notify>,
     throttle: Arc<Throttle>,
@@ -174,6 +178,7 @@ impl WebState {
             objects_to: Arc::default(),
             subscribing: None,
             desk: Arc::default(),
+            sign_on: None,
             roll_call: Arc::default(),
         }
     }
@@ -234,6 +239,13 @@ impl WebState {
     #[must_use]
     pub fn at_desk(mut self, desk: Desk) -> Self {
         self.desk = Arc::new(desk);
+        self
+    }
+
+    /// People can come by single sign-on.
+    #[must_use]
+    pub fn signing_on(mut self, sign_on: Option<SignOn>) -> Self {
+        self.sign_on = sign_on.map(Arc::new);
         self
     }
 

@@ -6,7 +6,7 @@ use actix_web::{Route, web};
 use super::{
     account, accounts, acknowledge, api, assets, budget, deliveries, destinations, fhir, filters,
     intake, live, login, messages, opinion, preview, probes, quality, ranking, reading,
-    reading_api, report, shown, simulate, study, subscriptions, system, trail, worklist,
+    reading_api, report, shown, simulate, sso, study, subscriptions, system, trail, worklist,
 };
 use crate::store::accounts::Role;
 
@@ -55,6 +55,10 @@ static RULES: &[Rule] = &[
     get("/", Access::Page(EVERYONE), || web::get().to(login::home)),
     get("/login", Access::Public, || web::get().to(login::form)),
     post("/login", Access::Public, || web::post().to(login::submit)),
+    get("/login/sso", Access::Public, || web::get().to(sso::begin)),
+    get("/login/sso/back", Access::Public, || {
+        web::get().to(sso::back)
+    }),
     post("/logout", Access::Page(EVERYONE), || {
         web::post().to(login::logout)
     }),

@@ -16,6 +16,8 @@ const EXPECTED: &[(&str, &str, &str)] = &[
     ),
     ("GET", "/login", "public"),
     ("POST", "/login", "public"),
+    ("GET", "/login/sso", "public"),
+    ("GET", "/login/sso/back", "public"),
     (
         "POST",
         "/logout",

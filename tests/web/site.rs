@@ -18,7 +18,7 @@ use firstread::store::entity::{instance, quarantine, screening, series, study};
 use firstread::store::ranks::{Ranker, Standing};
 use firstread::store::search::Searched;
 use firstread::triage::{Band, Evidence, Finding, Ranking, Reason, Screening, TriageSettings};
-use firstread::web::{self, Desk, Health, Subscribing, WebSettings, WebState};
+use firstread::web::{self, Desk, Health, SignOn, Subscribing, WebSettings, WebState};
 use firstread::worklist::NewsDesk;
 use reqwest::{Client, Response, StatusCode, redirect::Policy};
 use sea_orm::{
@@ -66,14 +66,25 @@ impl Site {
     pub async fn with(database: &common::Database, settings: WebSettings) -> Self {
         let data = tempfile::tempdir().unwrap();
         let alerts = alerts(data.path());
-        Self::alerting(database, settings, alerts, data).await
+        Self::alerting(database, settings, alerts, data, None).await
+    }
+
+    /// A site with single sign-on, which is given the site's vault.
+    pub async fn signing_on(
+        database: &common::Database,
+        sign_on: impl FnOnce(Vault) -> SignOn,
+    ) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let alerts = alerts(data.path());
+        let sign_on = sign_on(Vault::open(data.path()).unwrap());
+        Self::alerting(database, WebSettings::default(), alerts, data, Some(sign_on)).await
     }
 
     /// A site where these are told.
     pub async fn telling(database: &common::Database, settings: &AlertSettings) -> Self {
         let data = tempfile::tempdir().unwrap();
         let alerts = of_settings(settings, data.path());
-        Self::alerting(database, WebSettings::default(), alerts, data).await
+        Self::alerting(database, WebSettings::default(), alerts, data, None).await
     }
 
     async fn alerting(
@@ -81,6 +92,7 @@ impl Site {
         settings: WebSettings,
         alerts: Alerts,
         data: tempfile::TempDir,
+        sign_on: Option<SignOn>,
     ) -> Self {
         let mut url = database.fresh_url();
         if url.is_empty() {
@@ -112,6 +124,7 @@ impl Site {
             health.clone(),
             alerts.clone(),
         )
+        .signing_on(sign_on)
         .reporting(Arc::new(reporter()))
         .subscribed_by(
             Subscribing {
