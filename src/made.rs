@@ -80,6 +80,26 @@ const QUIET_INSTEAD: Field = field(
     "name of another destination",
     Input::Line,
 );
+const TLS: Field = field("tls", "TLS", "", Input::Check);
+const TLS_NAME: Field = field(
+    "tls_name",
+    "Name in its certificate",
+    "if it is not the host of the address",
+    Input::Line,
+);
+const CA_FILE: Field = field(
+    "ca_file",
+    "Authority of its certificate",
+    "only it is trusted then",
+    Input::File,
+);
+const CERTIFICATE_FILE: Field = field(
+    "certificate_file",
+    "Our certificate",
+    "only where it asks for one",
+    Input::File,
+);
+const KEY_FILE: Field = field("key_file", "Its key", "", Input::File);
 /// Kinds of objects, each a check of its own.
 const OBJECTS: [&str; 4] = ["seg", "sr", "pdf", "sc"];
 
@@ -196,26 +216,11 @@ pub const KINDS: [(&str, &str, &[Field]); 6] = [
                 "seconds, 30 if empty",
                 Input::Number,
             ),
-            field("tls", "TLS", "", Input::Check),
-            field(
-                "tls_name",
-                "Name in its certificate",
-                "if it is not the host of the address",
-                Input::Line,
-            ),
-            field(
-                "ca_file",
-                "Authority of its certificate",
-                "only it is trusted then",
-                Input::File,
-            ),
-            field(
-                "certificate_file",
-                "Our certificate",
-                "only where it asks for one",
-                Input::File,
-            ),
-            field("key_file", "Its key", "", Input::File),
+            TLS,
+            TLS_NAME,
+            CA_FILE,
+            CERTIFICATE_FILE,
+            KEY_FILE,
         ],
     ),
     (
@@ -252,6 +257,11 @@ pub const KINDS: [(&str, &str, &[Field]); 6] = [
                 "seconds, 60 if empty",
                 Input::Number,
             ),
+            TLS,
+            TLS_NAME,
+            CA_FILE,
+            CERTIFICATE_FILE,
+            KEY_FILE,
         ],
     ),
 ];
@@ -364,6 +374,7 @@ pub fn read(
         let made: ObjectDestination =
             serde_json::from_value(Value::Object(settings)).map_err(missing)?;
         made.check_fields()?;
+        made.connector()?;
         return Ok(Made::Dicom(Box::new(made)));
     }
     if kind == "hl7" {
@@ -503,6 +514,16 @@ mod tests {
             &[quiet[0], ("quiet_hours", "at night"), instead],
             "quiet_hours",
         );
+        check(
+            "hl7",
+            "page:ris",
+            &[ris, ("application", &"x".repeat(501))],
+            "characters",
+        );
+    }
+
+    #[test]
+    fn a_pacs_is_read_or_the_field_is_named() {
         let pacs = [
             ("ae_title", "PACS"),
             ("host", "10.0.0.5"),
@@ -512,6 +533,19 @@ mod tests {
         check("dicom", "page:pacs", &pacs, "");
         check("dicom", "page:pacs", &pacs[..3], "objects");
         check("dicom", "page:pacs", &pacs[1..], "ae_title");
+        let (tls, ca) = (("tls", "yes"), ("ca_file", "key"));
+        check(
+            "dicom",
+            "page:pacs",
+            &[&pacs[..], &[ca]].concat(),
+            "tls = true",
+        );
+        check(
+            "dicom",
+            "page:pacs",
+            &[&pacs[..], &[tls, ca]].concat(),
+            "certificate",
+        );
         for (key, value, word) in [
             ("port", "0", "port"),
             ("port", "70000", "filled in"),
@@ -524,11 +558,5 @@ mod tests {
             wrong.push((key, value));
             check("dicom", "page:pacs", &wrong, word);
         }
-        check(
-            "hl7",
-            "page:ris",
-            &[ris, ("application", &"x".repeat(501))],
-            "characters",
-        );
     }
 }

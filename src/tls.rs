@@ -5,6 +5,7 @@
 
 mod live;
 mod porch;
+mod toward;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 pub use live::{Live, ServerFiles};
 pub use porch::Porch;
+pub use toward::Toward;
 
 /// Certificate chain and key of our own.
 pub struct Identity {

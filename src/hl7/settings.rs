@@ -12,7 +12,7 @@ pub use super::inbound::FieldName;
 use super::outbound::Mapping;
 use super::outbound::template::Template;
 pub use crate::dicom::receive::Network;
-use crate::tls::{self, Live, ServerFiles};
+use crate::tls::{Live, ServerFiles, Toward};
 
 /// Settings of HL7. Every bound has its unit in its name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,21 +75,9 @@ pub struct Hl7Destination {
     /// Tell it of a study only when it moves up, as the mapping order does.
     #[serde(default)]
     pub only_moving_up: bool,
-    /// Speak TLS to it.
-    #[serde(default)]
-    pub tls: bool,
-    /// Name in its certificate; empty for the host of `address`.
-    #[serde(default)]
-    pub tls_name: String,
-    /// PEM of the authorities of which one must have signed its certificate; empty for those the system trusts.
-    #[serde(default)]
-    pub ca_file: PathBuf,
-    /// PEM of the certificate that it knows us by, where it asks for one.
-    #[serde(default)]
-    pub certificate_file: PathBuf,
-    /// PEM of its key.
-    #[serde(default)]
-    pub key_file: PathBuf,
+    /// How TLS is spoken to it.
+    #[serde(flatten)]
+    pub by_tls: Toward,
     /// Ask for a commit acknowledgement (enhanced mode).
     #[serde(default)]
     pub enhanced: bool,
@@ -117,11 +105,7 @@ impl Hl7Destination {
             mapping: Mapping::default(),
             template: String::new(),
             only_moving_up: false,
-            tls: false,
-            tls_name: String::new(),
-            ca_file: PathBuf::new(),
-            certificate_file: PathBuf::new(),
-            key_file: PathBuf::new(),
+            by_tls: Toward::default(),
             enhanced: false,
             answer_timeout_seconds: answer_timeout_seconds(),
         }
@@ -130,7 +114,7 @@ impl Hl7Destination {
     /// For people: where it is.
     #[must_use]
     pub fn reached(&self) -> String {
-        let tls = if self.tls { " by TLS" } else { "" };
+        let tls = if self.by_tls.tls { " by TLS" } else { "" };
         format!("HL7 ({}) to {}{tls}", self.mapping.as_str(), self.address)
     }
 
@@ -146,20 +130,12 @@ impl Hl7Destination {
     /// # Errors
     /// Names the setting that does not fit.
     pub fn connector(&self) -> Result<Option<(TlsConnector, ServerName<'static>)>, String> {
-        if !self.tls {
-            return Ok(None);
-        }
         let key = format!("hl7.destinations {:?} ", self.name);
-        let config =
-            tls::client_by_files(&key, &self.ca_file, &self.certificate_file, &self.key_file)?;
         let host = self.address.rsplit_once(':').map_or("", |(host, _)| host);
-        let name = if self.tls_name.is_empty() {
-            host.trim_matches(['[', ']'])
-        } else {
-            &self.tls_name
+        let Some((config, name)) = self.by_tls.connector(&key, host)? else {
+            return Ok(None);
         };
-        let name = ServerName::try_from(name.to_owned())
-            .map_err(|_| format!("{key}tls_name {name:?} cannot be in a certificate"))?;
+        let name = ServerName::try_from(name).map_err(|e| format!("{key}tls_name: {e}"))?;
         Ok(Some((TlsConnector::from(config), name)))
     }
 
@@ -195,17 +171,7 @@ impl Hl7Destination {
                 "hl7.destinations {name:?} has a template: set mapping = \"template\""
             ));
         }
-        let of_tls = [
-            ("tls_name", self.tls_name.is_empty()),
-            ("ca_file", self.ca_file.as_os_str().is_empty()),
-            (
-                "certificate_file",
-                self.certificate_file.as_os_str().is_empty(),
-            ),
-            ("key_file", self.key_file.as_os_str().is_empty()),
-        ];
-        let unused = of_tls.iter().find(|(_, empty)| !self.tls && !empty);
-        if let Some((key, _)) = unused {
+        if let Some(key) = self.by_tls.unused() {
             return Err(format!(
                 "hl7.destinations {name:?} has {key}, which is for tls = true"
             ));

@@ -1,11 +1,11 @@
 //! Who is asked for earlier studies.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::dicom::send::DestinationSettings;
+use crate::tls::Toward;
 
 /// The PACS that has earlier studies, and how many of them are wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,17 +17,9 @@ pub struct PriorSettings {
     pub port: u16,
     /// `priors.ae_title`: the AE title that we call.
     pub ae_title: String,
-    /// `priors.tls`: speak TLS to it.
-    pub tls: bool,
-    /// `priors.tls_name`: name in its certificate; empty for `host`.
-    pub tls_name: String,
-    /// `priors.ca_file`: PEM of the authorities of which one must have signed its certificate; empty for those the
-    /// system trusts.
-    pub ca_file: PathBuf,
-    /// `priors.certificate_file`: PEM of the certificate that it knows us by, where it asks for one.
-    pub certificate_file: PathBuf,
-    /// `priors.key_file`: PEM of its key.
-    pub key_file: PathBuf,
+    /// `priors.tls`, `priors.tls_name`, `priors.ca_file`, `priors.certificate_file`, `priors.key_file`
+    #[serde(flatten)]
+    pub by_tls: Toward,
     /// `priors.studies_max`: earlier studies that are fetched for a study, the newest ones.
     pub studies_max: usize,
     /// `priors.years_max`: older ones are not wanted.
@@ -50,11 +42,7 @@ impl Default for PriorSettings {
             host: String::new(),
             port: 104,
             ae_title: "PACS".into(),
-            tls: false,
-            tls_name: String::new(),
-            ca_file: PathBuf::new(),
-            certificate_file: PathBuf::new(),
-            key_file: PathBuf::new(),
+            by_tls: Toward::default(),
             studies_max: 3,
             years_max: 10,
             images_max: 3000,
@@ -104,11 +92,7 @@ impl PriorSettings {
     #[must_use]
     pub fn peer(&self) -> DestinationSettings {
         DestinationSettings {
-            tls: self.tls,
-            tls_name: self.tls_name.clone(),
-            ca_file: self.ca_file.clone(),
-            certificate_file: self.certificate_file.clone(),
-            key_file: self.key_file.clone(),
+            by_tls: self.by_tls.clone(),
             connect_timeout_seconds: self.connect_timeout_seconds,
             answer_timeout_seconds: self.answer_timeout_seconds,
             ..DestinationSettings::new("priors", &self.ae_title, &self.host, self.port)

@@ -166,16 +166,27 @@ fn role_of(form: &[(String, String)]) -> Result<Role, Problem> {
         .ok_or_else(|| Problem::unprocessable("bad_role", "Choose one of the roles."))
 }
 
-async fn refused(
+/// What a deed was about, and what it made: what that is, and the secret, which is shown once.
+type Done = (String, Option<(String, String)>);
+
+/// Says what a deed came to.
+async fn answer(
+    req: &HttpRequest,
     state: &WebState,
     visitor: &Visitor,
-    error: AccountError,
+    done: Result<Done, AccountError>,
 ) -> Result<HttpResponse, PageError> {
-    let said = match error {
-        AccountError::Store(_) | AccountError::Hash(_) => return Err(error.into()),
-        other => other.to_string(),
-    };
-    unprocessable(state, visitor, &said).await
+    match done {
+        Ok((name, made)) => {
+            note(req, |n| n.subject = Some(name));
+            if made.is_some() {
+                return show(state, visitor, made, None).await;
+            }
+            Ok(see_other("/accounts"))
+        }
+        Err(e @ (AccountError::Store(_) | AccountError::Hash(_))) => Err(e.into()),
+        Err(e) => unprocessable(state, visitor, &e.to_string()).await,
+    }
 }
 
 async fn unprocessable(
@@ -201,13 +212,12 @@ pub(super) async fn make(
         n.subject = Some(name.to_owned());
         n.detail = Some(format!("role {}", role.as_str()));
     });
-    match state.store.invite(name, role, state.clock.now_ms()).await {
-        Ok(password) => {
-            let what = format!("Password of {name}, to be changed at the first sign-in");
-            show(&state, &visitor, Some((what, password)), None).await
-        }
-        Err(e) => refused(&state, &visitor, e).await,
-    }
+    let invited = state.store.invite(name, role, state.clock.now_ms()).await;
+    let done = invited.map(|password| {
+        let what = format!("Password of {name}, to be changed at the first sign-in");
+        (name.to_owned(), Some((what, password)))
+    });
+    answer(&req, &state, &visitor, done).await
 }
 
 pub(super) async fn change(
@@ -219,21 +229,20 @@ pub(super) async fn change(
 ) -> Result<HttpResponse, PageError> {
     check_csrf(given(&form, "csrf"), &visitor)?;
     let (store, now_ms, deed) = (&state.store, state.clock.now_ms(), given(&form, "deed"));
-    let mut made = None;
     let mut words = deed.to_owned();
+    let only = |name: String| (name, None);
     let done = match deed {
         "role" => {
             let role = role_of(&form)?;
             words = format!("role {}", role.as_str());
-            store.change_role(*id, role).await
+            store.change_role(*id, role).await.map(only)
         }
-        "disable" => store.disable(*id, Some(now_ms)).await,
-        "enable" => store.disable(*id, None).await,
-        "unlock" => store.unlock(*id).await,
+        "disable" => store.disable(*id, Some(now_ms)).await.map(only),
+        "enable" => store.disable(*id, None).await.map(only),
+        "unlock" => store.unlock(*id).await.map(only),
         "password" => store.reset_password(*id).await.map(|(name, password)| {
             let what = format!("Password of {name}, to be changed at the next sign-in");
-            made = Some((what, password));
-            name
+            (name, Some((what, password)))
         }),
         _ => {
             let detail = "Say what is to be done.";
@@ -241,16 +250,7 @@ pub(super) async fn change(
         }
     };
     note(&req, |n| n.detail = Some(words));
-    match done {
-        Ok(name) => {
-            note(&req, |n| n.subject = Some(name));
-            if made.is_some() {
-                return show(&state, &visitor, made, None).await;
-            }
-            Ok(see_other("/accounts"))
-        }
-        Err(e) => refused(&state, &visitor, e).await,
-    }
+    answer(&req, &state, &visitor, done).await
 }
 
 pub(super) async fn make_token(
@@ -287,13 +287,9 @@ pub(super) async fn make_token(
         expires_ms: Some(now_ms + days * DAY_MS),
         by: Some(&visitor.user.name),
     };
-    match state.store.make_token(&wanted, now_ms).await {
-        Ok(secret) => {
-            let what = format!("Token of {name}");
-            show(&state, &visitor, Some((what, secret)), None).await
-        }
-        Err(e) => refused(&state, &visitor, e).await,
-    }
+    let made = state.store.make_token(&wanted, now_ms).await;
+    let done = made.map(|secret| (name.to_owned(), Some((format!("Token of {name}"), secret))));
+    answer(&req, &state, &visitor, done).await
 }
 
 pub(super) async fn revoke_token(
@@ -304,11 +300,7 @@ pub(super) async fn revoke_token(
     form: Pairs,
 ) -> Result<HttpResponse, PageError> {
     check_csrf(given(&form, "csrf"), &visitor)?;
-    match state.store.revoke_token(*id, state.clock.now_ms()).await {
-        Ok(name) => {
-            note(&req, |n| n.subject = Some(name));
-            Ok(see_other("/accounts"))
-        }
-        Err(e) => refused(&state, &visitor, e).await,
-    }
+    let revoked = state.store.revoke_token(*id, state.clock.now_ms()).await;
+    let done = revoked.map(|name| (name, None));
+    answer(&req, &state, &visitor, done).await
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use firstread::hl7::{Hl7Destination, Hl7Settings};
+use firstread::tls::Toward;
 use serde_json::json;
 
 use crate::outbound;
@@ -73,19 +74,25 @@ async fn the_listener_speaks_tls_and_takes_only_clients_it_knows() {
 
 fn to(papers: &Papers, ca: &str) -> Hl7Destination {
     Hl7Destination {
-        tls: true,
-        tls_name: "localhost".into(),
-        ca_file: papers.path(ca),
+        by_tls: Toward {
+            tls: true,
+            tls_name: "localhost".into(),
+            ca_file: papers.path(ca),
+            ..Toward::default()
+        },
         ..Hl7Destination::new("obx8", "")
     }
 }
 
-fn known_by(papers: &Papers, who: &str, destination: Hl7Destination) -> Hl7Destination {
-    Hl7Destination {
-        certificate_file: papers.path(&format!("{who}.pem")),
-        key_file: papers.path(&format!("{who}.key")),
-        ..destination
-    }
+fn known_by(papers: &Papers, who: &str, mut destination: Hl7Destination) -> Hl7Destination {
+    destination.by_tls.certificate_file = papers.path(&format!("{who}.pem"));
+    destination.by_tls.key_file = papers.path(&format!("{who}.key"));
+    destination
+}
+
+fn called(name: &str, mut destination: Hl7Destination) -> Hl7Destination {
+    destination.by_tls.tls_name = name.into();
+    destination
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,10 +119,7 @@ async fn results_go_by_tls_to_whom_the_settings_trust() {
             (to(&papers, "ca.pem"), !asks, ""),
             (to(&papers, "other.pem"), false, "certificate"),
             (
-                Hl7Destination {
-                    tls_name: "ris.example".into(),
-                    ..to(&papers, "ca.pem")
-                },
+                called("ris.example", to(&papers, "ca.pem")),
                 false,
                 "certificate",
             ),

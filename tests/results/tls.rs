@@ -1,11 +1,14 @@
 //! Objects sent by TLS: dcmtk's storescp and pynetdicom are the peers, with and without client certificates.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use firstread::dicom::objects::Kind;
 use firstread::dicom::send::{DestinationSettings, SendError, StoreOutcome, commit, echo, store};
+use firstread::made::{self, Made};
+use firstread::tls::Toward;
 use serde_json::json;
 
 use crate::pacs::{Peer, destination, free_port};
@@ -56,15 +59,57 @@ fn by_tls(papers: &Papers, to: DestinationSettings, ca: &str, who: &str) -> Dest
         who => papers.path(&format!("{who}.{end}")),
     };
     let to = DestinationSettings {
-        tls: true,
-        tls_name: "localhost".into(),
-        ca_file: papers.path(ca),
-        certificate_file: own("pem"),
-        key_file: own("key"),
+        by_tls: Toward {
+            tls: true,
+            tls_name: "localhost".into(),
+            ca_file: papers.path(ca),
+            certificate_file: own("pem"),
+            key_file: own("key"),
+        },
         ..to
     };
     to.check().unwrap();
     to
+}
+
+fn otherwise(to: &DestinationSettings, change: impl FnOnce(&mut Toward)) -> DestinationSettings {
+    let mut to = to.clone();
+    change(&mut to.by_tls);
+    to
+}
+
+#[tokio::test]
+async fn one_made_on_the_page_is_reached_by_tls() {
+    let papers = Papers::rsa();
+    let peer = Storescp::start(&papers);
+    let data = tempfile::tempdir().unwrap();
+    let folder = data.path().join(made::FOLDER);
+    std::fs::create_dir(&folder).unwrap();
+    for file in ["ca.pem", "ca-client.pem", "ca-client.key"] {
+        std::fs::copy(papers.path(file), folder.join(file)).unwrap();
+    }
+    let port = peer.port.to_string();
+    let mut filled: BTreeMap<String, String> = [
+        ("ae_title", "PACS"),
+        ("host", "localhost"),
+        ("port", &port),
+        ("pdf", "yes"),
+        ("tls", "yes"),
+        ("ca_file", "ca.pem"),
+        ("certificate_file", "ca-client.pem"),
+        ("key_file", "ca-client.key"),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .into();
+    let read =
+        |filled: &BTreeMap<String, String>| made::read("dicom", "page:pacs", filled, data.path());
+    let Ok(Made::Dicom(to)) = read(&filled) else {
+        panic!("{:?}", read(&filled));
+    };
+    assert!(to.reached().ends_with("by TLS"));
+    echo(&to, "FIRSTREAD").await.unwrap();
+    filled.remove("tls");
+    assert!(read(&filled).unwrap_err().contains("tls = true"));
 }
 
 #[tokio::test]
@@ -87,17 +132,11 @@ async fn storescp_takes_objects_by_tls_from_whom_it_knows() {
             "certificate",
         ),
         (
-            DestinationSettings {
-                tls_name: "pacs.example".into(),
-                ..known.clone()
-            },
+            otherwise(&known, |t| t.tls_name = "pacs.example".into()),
             "certificate",
         ),
         (
-            DestinationSettings {
-                ca_file: papers.path("missing.pem"),
-                ..known.clone()
-            },
+            otherwise(&known, |t| t.ca_file = papers.path("missing.pem")),
             "missing.pem",
         ),
         (at, ""),
@@ -138,9 +177,7 @@ async fn commitment_is_asked_for_by_tls() {
 
 #[test]
 fn a_key_that_is_for_tls_alone_is_named() {
-    let to = DestinationSettings {
-        tls_name: "pacs".into(),
-        ..destination("pacs", "PACS", 104)
-    };
+    let to = destination("pacs", "PACS", 104);
+    let to = otherwise(&to, |t| t.tls_name = "pacs".into());
     assert!(to.check().unwrap_err().contains("tls = true"));
 }

@@ -126,6 +126,9 @@ async fn a_pacs_is_made_tested_and_paused() {
             let checked = if checked { " checked" } else { "" };
             assert!(form.contains(&format!("{field}{checked}>")), "{form}");
         }
+        for name in ["tls", "tls_name", "ca_file", "certificate_file", "key_file"] {
+            assert!(form.contains(&format!("name=\"{name}\"")), "{form}");
+        }
         let pacs = [
             ("kind", "dicom"),
             ("name", "pacs"),

@@ -1,15 +1,13 @@
 //! Where results go.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tokio_rustls::rustls::ClientConfig;
-use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::dicom::objects::Kind;
 use crate::dicom::receive::check_ae;
-use crate::tls;
+use crate::tls::Toward;
 
 /// A PACS, viewer or router that gets our objects.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,21 +27,9 @@ pub struct DestinationSettings {
     /// Ask it to commit to keep them (PS3.4 J); what it does not commit to is sent again.
     #[serde(default)]
     pub commitment: bool,
-    /// Speak TLS to it.
-    #[serde(default)]
-    pub tls: bool,
-    /// Name in its certificate; empty for `host`.
-    #[serde(default)]
-    pub tls_name: String,
-    /// PEM of the authorities of which one must have signed its certificate; empty for those the system trusts.
-    #[serde(default)]
-    pub ca_file: PathBuf,
-    /// PEM of the certificate that it knows us by, where it asks for one.
-    #[serde(default)]
-    pub certificate_file: PathBuf,
-    /// PEM of its key.
-    #[serde(default)]
-    pub key_file: PathBuf,
+    /// How TLS is spoken to it.
+    #[serde(flatten)]
+    pub by_tls: Toward,
     /// From connection to association, in seconds.
     #[serde(default = "connect_timeout_seconds")]
     pub connect_timeout_seconds: u64,
@@ -75,11 +61,7 @@ impl DestinationSettings {
             port,
             objects: all_kinds(),
             commitment: false,
-            tls: false,
-            tls_name: String::new(),
-            ca_file: PathBuf::new(),
-            certificate_file: PathBuf::new(),
-            key_file: PathBuf::new(),
+            by_tls: Toward::default(),
             connect_timeout_seconds: connect_timeout_seconds(),
             answer_timeout_seconds: answer_timeout_seconds(),
         }
@@ -91,20 +73,8 @@ impl DestinationSettings {
     /// # Errors
     /// Names the setting that does not fit.
     pub fn connector(&self) -> Result<Option<(Arc<ClientConfig>, String)>, String> {
-        if !self.tls {
-            return Ok(None);
-        }
         let key = format!("dicom destination {:?} ", self.name);
-        let config =
-            tls::client_by_files(&key, &self.ca_file, &self.certificate_file, &self.key_file)?;
-        let name = match self.tls_name.as_str() {
-            "" => self.host.trim_matches(['[', ']']).to_owned(),
-            name => name.to_owned(),
-        };
-        if ServerName::try_from(name.as_str()).is_err() {
-            return Err(format!("{key}tls_name {name:?} cannot be in a certificate"));
-        }
-        Ok(Some((config, name)))
+        self.by_tls.connector(&key, &self.host)
     }
 
     /// Checks every value.
@@ -139,16 +109,7 @@ impl DestinationSettings {
         if self.objects.is_empty() {
             return Err(format!("{} must name at least one kind", key("objects")));
         }
-        let of_tls = [
-            ("tls_name", self.tls_name.is_empty()),
-            ("ca_file", self.ca_file.as_os_str().is_empty()),
-            (
-                "certificate_file",
-                self.certificate_file.as_os_str().is_empty(),
-            ),
-            ("key_file", self.key_file.as_os_str().is_empty()),
-        ];
-        if let Some((name, _)) = of_tls.iter().find(|(_, empty)| !self.tls && !empty) {
+        if let Some(name) = self.by_tls.unused() {
             return Err(format!("{} is for tls = true", key(name)));
         }
         for (name, seconds) in [
@@ -168,7 +129,33 @@ impl DestinationSettings {
     /// "ORTHANC at 10.0.0.5:4242"
     #[must_use]
     pub fn reached(&self) -> String {
-        let tls = if self.tls { " by TLS" } else { "" };
+        let tls = if self.by_tls.tls { " by TLS" } else { "" };
         format!("{} at {}:{}{tls}", self.ae_title, self.host, self.port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use figment::Figment;
+    use figment::providers::{Format as _, Toml};
+
+    use super::*;
+
+    #[test]
+    fn fields_of_tls_stand_beside_the_others_and_unknown_ones_are_named() {
+        let read = |more: &str| -> Result<DestinationSettings, String> {
+            let file = format!("name = 'a'\nae_title = 'A'\nhost = 'h'\nport = 104\n{more}");
+            let read = Figment::from(Toml::string(&file)).extract();
+            read.map_err(|e: figment::Error| e.to_string())
+        };
+        let made = read("tls = true\nca_file = '/x/ca.pem'\nobjects = ['sr']").unwrap();
+        assert!(made.by_tls.tls);
+        assert_eq!(made.by_tls.ca_file.to_str(), Some("/x/ca.pem"));
+        assert_eq!(made.objects, [Kind::Sr]);
+        assert_eq!(read("").unwrap().by_tls, Toward::default());
+        for bad in ["tls_nam = 'x'", "tls = 'perhaps'"] {
+            let error = read(bad).unwrap_err();
+            assert!(error.contains("tls"), "{error}");
+        }
     }
 }
