@@ -46,6 +46,7 @@ impl MigratorTrait for Migrator {
             "m20261126_000072_access",
             "m20261126_000073_audit_trail",
             "m20261126_000075_process",
+            "m20261126_000090_audit_sent",
         ]
     }
 }

@@ -10,6 +10,7 @@
 
 pub mod alerts;
 pub mod analysis;
+pub mod atna;
 pub mod backup;
 pub mod cli;
 pub mod clock;

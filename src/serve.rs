@@ -5,6 +5,7 @@ mod guests;
 mod outward;
 mod presence;
 mod recipients;
+mod record;
 mod relay;
 mod retention;
 mod role;
@@ -77,17 +78,14 @@ impl Server {
         let files =
             Files::open(&data).map_err(|e| format!("data folder {}: {e}", data.display()))?;
         config.dicom.spool_dir = files.spool();
-        let http = Doors::open_http(&config)?;
+        let (http, https) = Doors::open_http(&config)?;
         let started = CancellationToken::new();
         let door = http.try_clone().map_err(|e| format!("http: {e}"))?;
-        // whoever speaks TLS waits: an answer in the clear would be none
-        let answering = (!config.web.is_tls())
-            .then(|| tokio::spawn(web::answer_while_starting(door, started.clone())));
-        let opened = Box::pin(Self::start_after(config, clock, files, http)).await;
+        let answering = web::answer_while_starting(door, https.clone(), started.clone());
+        let answering = tokio::spawn(answering);
+        let opened = Box::pin(Self::start_after(config, clock, files, (http, https))).await;
         started.cancel();
-        if let Some(answering) = answering {
-            let _ = answering.await;
-        }
+        let _ = answering.await;
         opened
     }
 
@@ -95,7 +93,7 @@ impl Server {
         config: Config,
         clock: SharedClock,
         files: Files,
-        http: std::net::TcpListener,
+        http: doors::Http,
     ) -> Result<Self, String> {
         let part = config.process.role;
         let data = config.listen.data.clone();
@@ -186,12 +184,14 @@ impl Server {
         .sending_to(objects_to(&config))
         .subscribed_by(subscribing, roll_call.clone())
         .at_desk(desk(&config, &made))
-        .signing_on(doors::sign_on(&config, &vault)?);
+        .signing_on(doors::sign_on(&config, &vault)?)
+        .recording_to(config.atna.on().then(|| config.atna.address()));
         if !part.shows() {
             state = state.answering_probes_only();
         }
         let comers = (&vault, &roll_call, &made);
         self.start_outbox(&config, &clock, &alerts, &health, comers)?;
+        self.start_atna(&config, &clock)?;
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
             web::serve(doors.http, doors.https, state, stop)
@@ -228,6 +228,7 @@ impl Server {
             let results = results(&config, &store, &files, &clock, &reporter, &made);
             self.start_workers(files.run(), &clock, analyst, results, work, &health);
         }
+        record::started(&store, &clock, part).await?;
         health.set_ready();
         Ok(())
     }
@@ -389,7 +390,10 @@ impl Server {
         }
         let all = async { while self.tasks.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(Duration::from_secs(20), all).await;
-        let leave = Presence::leave(&self.store, &self.clock);
+        let leave = async {
+            record::stopped(&self.store, &self.clock).await;
+            Presence::leave(&self.store, &self.clock).await;
+        };
         let _ = tokio::time::timeout(Duration::from_secs(2), leave).await;
     }
 }

@@ -8,6 +8,8 @@ mod common;
 mod access;
 #[path = "web/api.rs"]
 mod api;
+#[path = "web/atna.rs"]
+mod atna;
 #[path = "web/compared.rs"]
 mod compared;
 #[path = "web/deliveries.rs"]

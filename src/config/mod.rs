@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::alerts::{AlertSettings, SmtpSettings};
 use crate::analysis::EngineSettings;
+use crate::atna::AtnaSettings;
 use crate::dicom::receive::ReceiveSettings;
 use crate::fhir::FhirSettings;
 use crate::hl7::Hl7Settings;
@@ -20,9 +21,9 @@ use crate::outbox::OutboxSettings;
 use crate::priors::PriorSettings;
 use crate::report::ReportSettings;
 use crate::serve::{ProcessSettings, RetentionSettings};
+use crate::sso::SsoSettings;
 use crate::store::POSTGRES_CONNECTIONS;
 use crate::telemetry::LogSettings;
-use crate::sso::SsoSettings;
 use crate::triage::TriageSettings;
 use crate::web::WebSettings;
 use crate::worklist::WorklistSettings;
@@ -74,6 +75,8 @@ pub struct Config {
     pub fhir: FhirSettings,
     /// Single sign-on.
     pub sso: SsoSettings,
+    /// The audit record repository.
+    pub atna: AtnaSettings,
 }
 
 /// The site.
@@ -240,6 +243,7 @@ impl Config {
         self.fhir.check()?;
         self.web.check()?;
         self.sso.check()?;
+        self.atna.check()?;
         self.alerts.check()?;
         let by_mail = self.alerts.destinations.iter().any(|d| d.channel.is_mail());
         self.smtp.check(by_mail)?;

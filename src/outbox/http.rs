@@ -199,7 +199,9 @@ impl HttpClient {
         headers: &[(&str, String)],
         body: String,
     ) -> Result<Answer, String> {
-        let whole = self.exchange(method, to, headers, body, ANSWER_BYTES_MAX).await?;
+        let whole = self
+            .exchange(method, to, headers, body, ANSWER_BYTES_MAX)
+            .await?;
         let text = String::from_utf8_lossy(&whole.body);
         let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
         Ok(Answer {
@@ -219,7 +221,9 @@ impl HttpClient {
         headers: &[(&str, String)],
         body: String,
     ) -> Result<Whole, String> {
-        let whole = self.exchange(method, to, headers, body, BODY_BYTES_MAX + 1).await?;
+        let whole = self
+            .exchange(method, to, headers, body, BODY_BYTES_MAX + 1)
+            .await?;
         if whole.body.len() > BODY_BYTES_MAX {
             return Err(format!("the answer of {} is too long", to.authority));
         }

@@ -50,24 +50,28 @@ pub(super) fn sign_on(config: &Config, vault: &Arc<Vault>) -> Result<Option<Sign
     }))
 }
 
+/// The door of pages and machines that watch, and how TLS is spoken there, where it is.
+pub(super) type Http = (std::net::TcpListener, Option<Arc<Live>>);
+
 impl Doors {
     /// Opens that of pages and machines that watch, first of all.
-    pub fn open_http(config: &Config) -> Result<std::net::TcpListener, String> {
+    pub fn open_http(config: &Config) -> Result<Http, String> {
         let at = config.listen.http;
-        std::net::TcpListener::bind(at).map_err(|e| could_not("http", at, &e))
+        let https = config.web.tls()?;
+        let bound = std::net::TcpListener::bind(at).map_err(|e| could_not("http", at, &e))?;
+        Ok((bound, https))
     }
 
     /// Opens the others of this process' role.
     ///
     /// # Errors
     /// Names the setting that does not fit.
-    pub async fn open(config: &Config, http: std::net::TcpListener) -> Result<Self, String> {
+    pub async fn open(config: &Config, (http, https): Http) -> Result<Self, String> {
         let listen = &config.listen;
         let bind = async |key: &str, at: SocketAddr| {
             let bound = TcpListener::bind(at).await;
             bound.map_err(|e| could_not(key, at, &e))
         };
-        let https = config.web.tls()?;
         if https.is_none() && !listen.http.ip().is_loopback() {
             warn!(
                 "pages are served in the clear: set web.tls_certificate_file, or listen.http to this machine behind a proxy with TLS"

@@ -7,6 +7,7 @@ pub mod accounts;
 pub mod alerts;
 pub mod arrivals;
 pub mod audit;
+pub mod audit_sent;
 pub mod commitments;
 pub mod deliveries;
 pub mod dump;

@@ -25,6 +25,8 @@ pub enum Duty {
     Pagers = 3,
     /// Removing images by age or for room, or making a backup: a backup must find every file.
     Retention = 4,
+    /// Sending the audit trail on.
+    AuditRecords = 5,
 }
 
 /// Somebody's turn, until it is dropped.

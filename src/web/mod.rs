@@ -36,8 +36,8 @@ mod scopes;
 mod settings;
 mod shown;
 mod simulate;
-mod starting;
 mod sso;
+mod starting;
 mod study;
 mod subscriptions;
 mod system;
@@ -120,6 +120,8 @@ pub struct WebState {
     pub desk: Arc<Desk>,
     /// Single sign-on, where there is one.
     pub sign_on: Option<Arc<SignOn>>,
+    /// Where the audit trail is sent on to, where it is.
+    pub records_to: Option<String>,
     /// Told when a destination came or went.
     pub roll_call: Arc<Notify>,
     throttle: Arc<Throttle>,
@@ -179,6 +181,7 @@ impl WebState {
             subscribing: None,
             desk: Arc::default(),
             sign_on: None,
+            records_to: None,
             roll_call: Arc::default(),
         }
     }
@@ -246,6 +249,13 @@ impl WebState {
     #[must_use]
     pub fn signing_on(mut self, sign_on: Option<SignOn>) -> Self {
         self.sign_on = sign_on.map(Arc::new);
+        self
+    }
+
+    /// The audit trail is sent on to this address.
+    #[must_use]
+    pub fn recording_to(mut self, address: Option<String>) -> Self {
+        self.records_to = address;
         self
     }
 

@@ -217,6 +217,7 @@ async fn how_work_goes(state: &WebState, text: &mut String) -> Result<(), ApiErr
     );
     let failing = state.health.failing_destinations.get().len();
     let _ = writeln!(text, "firstread_failing_destinations {failing}");
+    records(state, text).await?;
     if let Some(percent) = used_percent(&state.data) {
         gauge(
             text,
@@ -225,6 +226,29 @@ async fn how_work_goes(state: &WebState, text: &mut String) -> Result<(), ApiErr
         );
         let _ = writeln!(text, "firstread_disk_used_percent {percent}");
     }
+    Ok(())
+}
+
+/// How far the audit trail went to the audit record repository, where there is one.
+async fn records(state: &WebState, text: &mut String) -> Result<(), ApiError> {
+    if state.records_to.is_none() {
+        return Ok(());
+    }
+    let now_ms = state.clock.now_ms();
+    gauge(
+        text,
+        "firstread_audit_unsent",
+        "Entries of the audit trail that the audit record repository has not.",
+    );
+    let sent = state.store.trail_sent().await?;
+    let _ = writeln!(text, "firstread_audit_unsent {}", sent.waiting);
+    gauge(
+        text,
+        "firstread_audit_unsent_seconds",
+        "Age of the oldest of them.",
+    );
+    let age_ms = sent.oldest_ms.map_or(0, |ms| now_ms - ms);
+    let _ = writeln!(text, "firstread_audit_unsent_seconds {}", age_ms / 1000);
     Ok(())
 }
 

@@ -2,20 +2,26 @@
 //! whoever asks must be able to tell that from a server that does not work.
 
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
+
+use crate::tls::Live;
 
 /// A client that takes longer is cut off: there is one at a time.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Of a request that is read: its first line says all.
 const HEAD_BYTES_MAX: usize = 2048;
 
-/// Answers until told to stop.
-pub async fn answer_while_starting(listener: TcpListener, stop: CancellationToken) {
+/// Answers until told to stop, with `https` by TLS alone.
+pub async fn answer_while_starting(
+    listener: TcpListener,
+    https: Option<Arc<Live>>,
+    stop: CancellationToken,
+) {
     let listener = listener
         .set_nonblocking(true)
         .and_then(|()| tokio::net::TcpListener::from_std(listener));
@@ -30,14 +36,20 @@ pub async fn answer_while_starting(listener: TcpListener, stop: CancellationToke
         };
         match accepted {
             Ok((stream, _)) => {
-                let _ = tokio::time::timeout(PATIENCE, answer(stream)).await;
+                let answered = async {
+                    match &https {
+                        None => answer(stream).await,
+                        Some(live) => answer(live.acceptor().accept(stream).await?).await,
+                    }
+                };
+                let _ = tokio::time::timeout(PATIENCE, answered).await;
             }
             Err(_) => tokio::time::sleep(PATIENCE).await,
         }
     }
 }
 
-async fn answer(mut stream: TcpStream) -> std::io::Result<()> {
+async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> std::io::Result<()> {
     let mut head = Vec::with_capacity(HEAD_BYTES_MAX);
     while head.len() < HEAD_BYTES_MAX && !head.contains(&b'\n') {
         if stream.read_buf(&mut head).await? == 0 {
@@ -61,13 +73,15 @@ async fn answer(mut stream: TcpStream) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpStream;
+
     use super::*;
 
     async fn ask(path: &str) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let at = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let task = tokio::spawn(answer_while_starting(listener, stop.clone()));
+        let task = tokio::spawn(answer_while_starting(listener, None, stop.clone()));
         // One that says nothing holds others up for a moment only.
         let silent = TcpStream::connect(at).await.unwrap();
         let mut stream = TcpStream::connect(at).await.unwrap();

@@ -30,6 +30,15 @@ struct QueueRow {
     oldest: String,
 }
 
+/// How far the audit trail went to the audit record repository.
+struct Records {
+    to: String,
+    waiting: i64,
+    oldest: Option<String>,
+    sent: Option<String>,
+    problem: Option<(String, String)>,
+}
+
 #[derive(Template)]
 #[template(path = "system.html")]
 struct SystemPage {
@@ -42,6 +51,7 @@ struct SystemPage {
     screened: Vec<(&'static str, u64, String)>,
     deliveries: Vec<(String, i64)>,
     kept_aside: u64,
+    records: Option<Records>,
 }
 
 pub(super) async fn page(
@@ -83,8 +93,25 @@ pub(super) async fn page(
         ],
         deliveries: state.store.deliveries_by_state().await?,
         kept_aside: state.store.kept_aside_count().await?,
+        records: records(&state).await?,
     };
     html(&page)
+}
+
+async fn records(state: &WebState) -> Result<Option<Records>, PageError> {
+    let Some(to) = state.records_to.clone() else {
+        return Ok(None);
+    };
+    let now_ms = state.clock.now_ms();
+    let at = |ms| words::clock_time(ms, now_ms, state.settings.time_zone);
+    let sent = state.store.trail_sent().await?;
+    Ok(Some(Records {
+        to,
+        waiting: sent.waiting,
+        oldest: sent.oldest_ms.map(|ms| waiting(now_ms - ms)),
+        sent: sent.sent_ms.map(at),
+        problem: sent.problem.map(|(why, since)| (why, at(since))),
+    }))
 }
 
 fn row(process: &Process, shares: bool, state: &WebState) -> ProcessRow {

@@ -66,7 +66,7 @@ impl Site {
     pub async fn with(database: &common::Database, settings: WebSettings) -> Self {
         let data = tempfile::tempdir().unwrap();
         let alerts = alerts(data.path());
-        Self::alerting(database, settings, alerts, data, None).await
+        Self::alerting(database, settings, alerts, data, |state| state).await
     }
 
     /// A site with single sign-on, which is given the site's vault.
@@ -77,14 +77,23 @@ impl Site {
         let data = tempfile::tempdir().unwrap();
         let alerts = alerts(data.path());
         let sign_on = sign_on(Vault::open(data.path()).unwrap());
-        Self::alerting(database, WebSettings::default(), alerts, data, Some(sign_on)).await
+        let more = |state: WebState| state.signing_on(Some(sign_on));
+        Self::alerting(database, WebSettings::default(), alerts, data, more).await
+    }
+
+    /// A site whose audit trail is sent on to this address.
+    pub async fn recording_to(database: &common::Database, address: String) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let alerts = alerts(data.path());
+        let more = |state: WebState| state.recording_to(Some(address));
+        Self::alerting(database, WebSettings::default(), alerts, data, more).await
     }
 
     /// A site where these are told.
     pub async fn telling(database: &common::Database, settings: &AlertSettings) -> Self {
         let data = tempfile::tempdir().unwrap();
         let alerts = of_settings(settings, data.path());
-        Self::alerting(database, WebSettings::default(), alerts, data, None).await
+        Self::alerting(database, WebSettings::default(), alerts, data, |s| s).await
     }
 
     async fn alerting(
@@ -92,7 +101,7 @@ impl Site {
         settings: WebSettings,
         alerts: Alerts,
         data: tempfile::TempDir,
-        sign_on: Option<SignOn>,
+        more: impl FnOnce(WebState) -> WebState,
     ) -> Self {
         let mut url = database.fresh_url();
         if url.is_empty() {
@@ -124,7 +133,6 @@ impl Site {
             health.clone(),
             alerts.clone(),
         )
-        .signing_on(sign_on)
         .reporting(Arc::new(reporter()))
         .subscribed_by(
             Subscribing {
@@ -144,6 +152,7 @@ impl Site {
             mails: true,
             ..Desk::default()
         });
+        let state = more(state);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let scheme = if https.is_some() { "https" } else { "http" };
         let base = format!("{scheme}://{}", listener.local_addr().unwrap());

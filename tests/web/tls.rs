@@ -5,7 +5,8 @@ use std::net::TcpStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use firstread::web::WebSettings;
+use firstread::web::{WebSettings, answer_while_starting};
+use tokio_util::sync::CancellationToken;
 
 use crate::common::Database;
 use crate::papers::Papers;
@@ -131,4 +132,33 @@ async fn who_does_not_finish_the_handshake_stops_nobody() {
     });
     ended.await.unwrap();
     assert!(began.elapsed() < Duration::from_secs(8), "they stay");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_starts_says_so_by_https() {
+    let papers = Papers::new();
+    let settings = WebSettings {
+        tls_certificate_file: papers.path("ca-server.pem"),
+        tls_key_file: papers.path("ca-server.key"),
+        ..WebSettings::default()
+    };
+    let https = settings.tls().unwrap();
+    let door = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let base = format!("https://localhost:{}", door.local_addr().unwrap().port());
+    let stop = CancellationToken::new();
+    // one that says nothing holds up the others for a moment only
+    let silent = TcpStream::connect(door.local_addr().unwrap()).unwrap();
+    let answering = answer_while_starting(door, https, stop.clone());
+    let answering = tokio::spawn(answering);
+    let (fine, said) = curl(&papers, &[&format!("{base}/healthz")]).await;
+    assert!(fine && said.contains("HTTP/1.1 200"), "{said}");
+    let (fine, said) = curl(&papers, &[&format!("{base}/readyz")]).await;
+    assert!(fine && said.contains("HTTP/1.1 503"), "{said}");
+    assert!(said.contains("\"code\":\"starting\""), "{said}");
+    let plain = base.replace("https", "http");
+    let (fine, said) = curl(&papers, &[&format!("{plain}/healthz")]).await;
+    assert!(!fine && !said.contains("200"), "{said}");
+    drop(silent);
+    stop.cancel();
+    answering.await.unwrap();
 }

@@ -12,6 +12,7 @@ pub mod asked_prior;
 pub mod audit;
 pub mod audit_head;
 pub mod audit_mark;
+pub mod audit_sent;
 pub mod audit_trail;
 pub mod claim;
 pub mod delivery;
