@@ -41,10 +41,17 @@ fn head_with_a_block_on_the_left() -> Volume {
 
 /// Whether a voxel lies within the block: x -36..-24, y -6..6, z 14..26 mm.
 fn in_block(volume: &Volume, at: usize) -> bool {
+    within(volume, at, 0.0)
+}
+
+/// Whether a voxel lies within the block and so many mm around it.
+fn within(volume: &Volume, at: usize, mm: f64) -> bool {
     let [nx, ny, _] = volume.dims;
     let index = [at % nx, at / nx % ny, at / (nx * ny)].map(|i| i as f64);
-    let [x, y, z] = apply(&volume.affine, index);
-    (-36.0..=-24.0).contains(&x) && (-6.0..=6.0).contains(&y) && (14.0..=26.0).contains(&z)
+    let place = apply(&volume.affine, index);
+    let off = place.into_iter().zip([-30.0, 0.0, 20.0]);
+    off.into_iter()
+        .all(|(at, middle)| (at - middle).abs() <= 6.0 + mm)
 }
 
 fn save(volume: &Volume, path: &Path) {
@@ -132,22 +139,57 @@ fn left_is_left_however_the_file_is_stored() {
         let (side, centre, mm3) = lesion(&analysed);
         assert_eq!(side, "left", "{turn:?}");
         assert!(centre[0] < -25.0, "{centre:?}");
-        assert!((mm3 - 2197.0).abs() < 1e-6, "13 voxels cubed: {mm3}");
+        // 13 voxels cubed, sampled once on the upright box.
+        assert!((mm3 / 2197.0 - 1.0).abs() < 0.1, "{mm3}");
         for at in 0..stored.data.len() {
-            let inside = in_block(&stored, at);
-            assert_eq!(analysed.lesions[at] != 0.0, inside, "{turn:?}");
-            if inside {
+            let lesion = analysed.lesions[at] != 0.0;
+            if within(&stored, at, -1.0) {
+                assert!(lesion, "{turn:?}");
                 assert_eq!(analysed.segmentation[at], 77.0);
             }
+            assert!(!lesion || within(&stored, at, 1.5), "{turn:?}");
         }
-        // Turned back, the label map is the same one to the last voxel.
+        // Turned back, the label map is the same one but for borders that rounding decides.
         let map = Volume {
             data: analysed.segmentation,
             ..stored
         };
-        let back = turned(map, undone(turn));
-        assert!(expected.get_or_insert_with(|| back.data.clone()) == &back.data);
+        let back = turned(map, undone(turn)).data;
+        let first = expected.get_or_insert_with(|| back.clone());
+        let other = first.iter().zip(&back).filter(|(a, b)| a != b).count();
+        let labelled = first.iter().filter(|label| **label != 0.0).count();
+        assert!(other * 500 < labelled, "{turn:?}: {other} of {labelled}");
     }
+}
+
+#[test]
+fn left_is_left_however_the_slices_were_tilted() {
+    let models = common::test_networks();
+    let volume = head_with_a_block_on_the_left();
+    // Oblique slices of the same head: 12 degrees about the patient's front, 2 mm apart.
+    let (sin, cos) = 12.0_f64.to_radians().sin_cos();
+    let affine = [
+        [cos, 0.0, 2.0 * sin, -100.0],
+        [0.0, 1.0, 0.0, -120.0],
+        [-sin, 0.0, 2.0 * cos, -90.0],
+    ];
+    let tilted = resample(&volume, [200, 220, 110], &affine).unwrap();
+    let analysed = analyse(&tilted, models.path());
+    let (side, centre, mm3) = lesion(&analysed);
+    assert_eq!(side, "left");
+    for (got, want) in centre.into_iter().zip([-30.0, 0.0, 20.0]) {
+        assert!((got - want).abs() < 1.0, "{centre:?}");
+    }
+    assert!((mm3 / 2197.0 - 1.0).abs() < 0.25, "{mm3}");
+    let mut marked = 0;
+    for at in 0..tilted.data.len() {
+        if within(&tilted, at, -2.0) {
+            assert_eq!(analysed.segmentation[at], 77.0);
+            marked += 1;
+        }
+        assert!(analysed.lesions[at] == 0.0 || within(&tilted, at, 2.5));
+    }
+    assert!(marked > 100);
 }
 
 /// The turn that takes back another one.

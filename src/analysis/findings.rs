@@ -271,6 +271,7 @@ mod tests {
             labels: (0..voxels)
                 .map(|at| if x_of(at) < nx / 2 { 1 } else { 2 })
                 .collect(),
+            codes: vec![0, 2, 41],
             abnormality: (0..voxels)
                 .map(|at| if block(at) { 0.9 } else { 0.0 })
                 .collect(),

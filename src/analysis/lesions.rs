@@ -241,6 +241,7 @@ mod tests {
         }
         let brain = Brain {
             labels: &labels,
+            codes: &[0, 2],
             dims: [80, 96, 80],
             affine,
         };

@@ -17,8 +17,10 @@ pub struct Screened {
     pub affine: Affine,
     /// The network's input, z fastest, 0 to 1.5.
     pub image: Vec<f32>,
-    /// Index into the card's codes, z fastest.
+    /// Index into the codes, z fastest.
     pub labels: Vec<u8>,
+    /// FreeSurfer code of each label: the card's.
+    pub codes: Vec<i64>,
     /// Probability of abnormal tissue, 0 to 1, z fastest.
     pub abnormality: Vec<f32>,
     /// Soft volume of each of the card's codes.
@@ -56,6 +58,7 @@ pub fn screen(engine: &Engine, volume: &Volume) -> Result<Screened, String> {
         affine: grid.affine,
         image: grid.data,
         labels: raw.labels,
+        codes: engine.card.codes.clone(),
         abnormality: raw.abnormality,
         volumes_mm3: raw.volumes_mm3,
         p_logit: raw.p_logit,

@@ -46,6 +46,7 @@ pub fn segment(
     let started = Instant::now();
     let brain = Brain {
         labels: &screened.labels,
+        codes: &screened.codes,
         dims: screened.dims,
         affine: screened.affine,
     };

@@ -1,35 +1,36 @@
-//! Any volume on the measuring network's grid: a box of 160 x 192 x 160 voxels of about 1 mm.
+//! Any volume on the measuring network's grid: a box of 160 x 192 x 160 voxels of 1 mm around the
+//! upright head.
 //!
-//! The box lies along the input's own axes, turned and flipped to the nearest RAS order, never
-//! rotated. Along an axis whose voxels are about 1 mm the input's own voxels are taken as they
-//! are, so nothing is blurred and nothing shifts; along others the input is resampled to 1 mm.
-//! Every place is counted in mm from the first voxel of the (turned) input, and a resampled axis
-//! has a sample exactly there.
+//! However a head lay and however its picture is stored, the network sees it in one pose: the box
+//! is turned by what [`super::pose`] reads from the screening network's labels, and the picture is
+//! sampled once. Labels and values come back to the input's own voxels from the box's nearest eight;
+//! volumes are never counted there.
 //!
 //! The same steps as `training/firstread_training/measuring.py`.
 
-use super::affine::{
-    Vector, add, apply, column, compose, determinant, from_columns, inverse, scale, unit,
-    voxel_sizes,
-};
-use super::reorient::{Turn, turn_to_ras};
+use super::affine::{Vector, apply, compose, determinant, from_columns, inverse, voxel_sizes};
+use super::pose;
+use super::reorient::turn_to_ras;
 use super::resample::{smooth, taps};
 use super::screening_grid::{finite_and_positive, normalise};
+use super::spline::Spline;
 use super::{Affine, NotAVolume, Volume, components};
 
 /// Voxels along x (to the right), y (anterior), z (superior).
 pub const GRID: [usize; 3] = [160, 192, 160];
-/// Spacing of resampled axes, mm.
+/// Spacing of the box, mm.
 const STEP_MM: f64 = 1.0;
-/// Voxels of this size, mm, are taken as they are.
-const OWN_VOXELS_MM: std::ops::RangeInclusive<f64> = 0.85..=1.15;
-/// The box's last voxel lies this far above the brain's last plane, mm.
+/// Where the box begins, upright mm, unless that cuts off brain.
+const START_MM: Vector = [-79.5, -95.5, -71.0];
+/// Room between brain and the box's border, mm.
+const MARGIN_MM: f64 = 2.0;
+/// Without a pose: the box's last voxel lies this far above the brain's last plane, mm.
 const TOP_MARGIN_MM: f64 = 6.0;
 /// Distance of the planes in which the brain is counted, mm: the screening network's voxels.
 const PLANE_MM: f64 = 2.0;
 /// Brain voxels (2 mm) in a plane that counts.
 const PLANE_VOXELS_MIN: usize = 30;
-/// Planes looked at on either side of the input's first voxel.
+/// Planes looked at on either side of the middle.
 const PLANES_MAX: usize = 512;
 
 /// Where the screening network saw brain.
@@ -37,33 +38,22 @@ const PLANES_MAX: usize = 512;
 pub struct Brain<'a> {
     /// Labels, 0 is background; z fastest.
     pub labels: &'a [u8],
+    /// FreeSurfer code of each label.
+    pub codes: &'a [i64],
     /// Voxels along x, y, z.
     pub dims: [usize; 3],
     /// Index to RAS mm, 2 mm isotropic.
     pub affine: Affine,
 }
 
-/// One axis of the box, along an axis of the input.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Axis {
-    /// Axis of the input it runs along.
-    input: usize,
-    /// Against that axis.
-    against: bool,
-    /// Voxels of the input along it, and their spacing.
-    length: usize,
-    spacing_mm: f64,
-    /// Spacing of the box, the input's own or 1 mm.
-    step_mm: f64,
-    /// First sample of the box, in steps from the input's first voxel.
-    start: i64,
-}
-
 /// Where the box lies in the input.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Placement {
-    axes: [Axis; 3],
     input_dims: [usize; 3],
+    input_affine: Affine,
+    /// Index of the box to index of the input, and back.
+    to_input: Affine,
+    to_box: Affine,
     /// Index of the box to RAS mm.
     pub affine: Affine,
 }
@@ -77,13 +67,8 @@ pub struct MeasuringGrid {
     pub data: Vec<f32>,
 }
 
-/// What one sample of the box reads along an axis of the input.
-#[derive(Clone, Copy)]
-struct Reading {
-    first: usize,
-    second: usize,
-    share: f32,
-}
+/// The eight voxels of the box around a place, x slowest, and what each weighs.
+type Corners = [(usize, f64); 8];
 
 /// Brings a volume into the box around its brain.
 ///
@@ -100,316 +85,231 @@ impl Placement {
     ///
     /// # Errors
     /// As [`prepare`].
-    #[allow(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        reason = "places within a head, far below 2^31 steps"
-    )]
+    #[allow(clippy::cast_precision_loss, reason = "lengths of the grid")]
     pub fn new(volume: &Volume, brain: &Brain) -> Result<Self, NotAVolume> {
-        let turn = turn_to_ras(&volume.affine);
-        let (turned, spacings) = turned_affine(volume, turn)?;
-        let extents = brain_extent(&turned, spacings, brain)?;
-        let axes: [Axis; 3] = std::array::from_fn(|n| {
-            let (input, against) = turn[n];
-            let spacing_mm = spacings[n];
-            let step_mm = if OWN_VOXELS_MM.contains(&spacing_mm) {
-                spacing_mm
-            } else {
-                STEP_MM
-            };
-            let last = GRID[n] - 1;
+        let found = pose::upright(brain);
+        let upright = found.unwrap_or(super::affine::IDENTITY);
+        let extents = brain_extent(&upright, brain)?;
+        let start: Vector = std::array::from_fn(|n| {
+            let extent = STEP_MM * (GRID[n] - 1) as f64;
             let [low, high] = extents[n];
-            let start = if n == 2 {
-                rounded((high + TOP_MARGIN_MM) / step_mm) - last.cast_signed() as i64
-            } else {
-                rounded(f64::midpoint(low, high) / step_mm - last as f64 / 2.0)
-            };
-            Axis {
-                input,
-                against,
-                length: volume.dims[input],
-                spacing_mm,
-                step_mm,
-                start,
+            let (least, most) = (high + MARGIN_MM - extent, low - MARGIN_MM);
+            match (found.is_some(), n) {
+                (false, 2) => high + TOP_MARGIN_MM - extent,
+                (false, _) => f64::midpoint(low, high) - extent / 2.0,
+                // The neck goes on below: only above nothing may be cut off.
+                (true, 2) => START_MM[n].max(least),
+                (true, _) if least <= most => START_MM[n].clamp(least, most),
+                (true, _) => f64::midpoint(least, most),
             }
         });
-        let mut origin = column(&turned, 3);
-        let mut columns = [[0.0; 3]; 3];
-        for (n, axis) in axes.iter().enumerate() {
-            let along = scale(column(&turned, n), axis.step_mm / axis.spacing_mm);
-            columns[n] = along;
-            origin = add(origin, scale(along, axis.start as f64));
-        }
+        let in_upright = from_columns(
+            [STEP_MM, 0.0, 0.0],
+            [0.0, STEP_MM, 0.0],
+            [0.0, 0.0, STEP_MM],
+            start,
+        );
+        let no_space = || NotAVolume::because("the image's axes span no space");
+        let affine = compose(&inverse(&upright).ok_or_else(no_space)?, &in_upright);
+        let to_voxel = inverse(&volume.affine).ok_or_else(no_space)?;
+        let to_input = compose(&to_voxel, &affine);
+        let to_box = inverse(&to_input).ok_or_else(no_space)?;
         Ok(Self {
-            axes,
             input_dims: volume.dims,
-            affine: from_columns(columns[0], columns[1], columns[2], origin),
+            input_affine: volume.affine,
+            to_input,
+            to_box,
+            affine,
         })
     }
 
-    /// Volume of a voxel of the box, mm3: with the true spacings.
+    /// Volume of a voxel of the box, mm3.
     #[must_use]
     pub fn voxel_mm3(&self) -> f64 {
         determinant(&self.affine).abs()
     }
 
-    /// Spacing of the input along x, y, z of the box, mm.
+    /// Spacing of the input along its axes, mm.
     #[must_use]
     pub fn input_spacing_mm(&self) -> [f64; 3] {
-        self.axes.map(|axis| axis.spacing_mm)
+        voxel_sizes(&self.input_affine)
     }
 
-    /// First and last sample of the box along each axis that lie inside the input.
+    /// How much of what `is` picks (indices of the box) lies where the picture ends, mm2: by axis of
+    /// the box at its low and its high end. The picture ends at the input's outermost planes and at
+    /// the box's own.
     #[must_use]
-    pub fn inside(&self) -> [Option<[usize; 2]>; 3] {
+    #[allow(clippy::cast_precision_loss, reason = "counts of voxels")]
+    pub fn areas_at_ends(&self, is: impl Fn(usize) -> bool) -> [[f64; 2]; 3] {
+        let of_input = turn_to_ras(&self.to_box);
+        let sizes = self.input_spacing_mm();
         std::array::from_fn(|n| {
-            let readings = self.axes[n].readings(GRID[n]);
-            let first = readings.iter().position(Option::is_some)?;
-            let last = readings.iter().rposition(Option::is_some)?;
-            Some([first, last])
+            let (axis, against) = of_input[n];
+            let (a, b) = ((axis + 1) % 3, (axis + 2) % 3);
+            [false, true].map(|high| {
+                let last = self.input_dims[axis].saturating_sub(1);
+                let through = if high == against { 0 } else { last };
+                let there = plane(self.input_dims, axis, through)
+                    .filter_map(|index| self.nearest(index))
+                    .filter(|at| is(*at));
+                let of_input = there.count() as f64 * sizes[a] * sizes[b];
+                let through = if high { GRID[n] - 1 } else { 0 };
+                let own = plane(GRID, n, through)
+                    .filter(|index| self.in_input(*index) && is(flat(*index)));
+                of_input.max(own.count() as f64 * STEP_MM * STEP_MM)
+            })
         })
     }
 
     /// Intensities in the box, before they are scaled.
     fn values(&self, volume: &Volume) -> Vec<f32> {
         let data = finite_and_positive(&volume.data);
-        let mut filters = [Vec::new(), Vec::new(), Vec::new()];
-        for axis in self.axes.iter().filter(|axis| !axis.is_own()) {
-            filters[axis.input] = taps(axis.spacing_mm, axis.step_mm);
-        }
-        let data = smooth(&data, volume.dims, &filters);
-        let strides = strides(volume.dims);
-        let [xs, ys, zs]: [Vec<Option<Reading>>; 3] =
-            std::array::from_fn(|n| self.axes[n].readings(GRID[n]));
-        let [sx, sy, sz] = self.axes.map(|axis| strides[axis.input]);
-        let mut out = vec![0.0; GRID.iter().product()];
-        let rows = xs.iter().flat_map(|x| ys.iter().map(move |y| (x, y)));
-        for ((x, y), row) in rows.zip(out.chunks_exact_mut(GRID[2])) {
-            let (Some(x), Some(y)) = (x, y) else {
-                continue;
-            };
-            for (value, z) in row.iter_mut().zip(&zs) {
-                let Some(z) = z else { continue };
-                let at = |i: usize, j: usize, k: usize| data[i * sx + j * sy + k * sz];
-                let line =
-                    |i: usize, j: usize| blend(at(i, j, z.first), at(i, j, z.second), z.share);
-                let plane = |i: usize| blend(line(i, y.first), line(i, y.second), y.share);
-                *value = blend(plane(x.first), plane(x.second), x.share);
-            }
-        }
-        out
+        let filters = self.input_spacing_mm().map(|size| taps(size, STEP_MM));
+        let data = smooth(&data, volume.dims, &filters).into_owned();
+        Spline::new(data, volume.dims).grid(GRID, &self.to_input)
     }
 
-    /// Labels of the box on the input's grid (first axis fastest): exact copies where the box has
-    /// the input's own voxels, else the nearest; 0 outside the box.
+    /// Labels of the box on the input's grid (first axis fastest): the one that weighs most among
+    /// the eight voxels around, the first of equals; 0 outside the box.
     #[must_use]
     pub fn labels_on_input(&self, labels: &[u8]) -> Vec<u8> {
-        self.on_input(0, |maps, [x, y, z]| {
-            let at = |n: usize, i: usize| maps[n][i].map(Reading::nearest);
-            match (at(0, x), at(1, y), at(2, z)) {
-                (Some(x), Some(y), Some(z)) => labels[(x * GRID[1] + y) * GRID[2] + z],
-                _ => 0,
+        self.on_input(0, |corners| {
+            let first = labels[corners[0].0];
+            if corners.iter().all(|(at, _)| labels[*at] == first) {
+                return first;
             }
-        })
-    }
-
-    /// Values of the box on the input's grid (first axis fastest): exact copies where the box has
-    /// the input's own voxels, else interpolated; 0 outside the box.
-    #[must_use]
-    pub fn values_on_input(&self, values: &[f32]) -> Vec<f32> {
-        self.on_input(0.0, |maps, [x, y, z]| {
-            let (Some(x), Some(y), Some(z)) = (maps[0][x], maps[1][y], maps[2][z]) else {
-                return 0.0;
+            let share = |label: u8| -> f64 {
+                let same = corners.iter().filter(|(at, _)| labels[*at] == label);
+                same.map(|(_, weight)| weight).sum()
             };
-            let at = |i: usize, j: usize, k: usize| values[(i * GRID[1] + j) * GRID[2] + k];
-            let line = |i: usize, j: usize| blend(at(i, j, z.first), at(i, j, z.second), z.share);
-            let plane = |i: usize| blend(line(i, y.first), line(i, y.second), y.share);
-            blend(plane(x.first), plane(x.second), x.share)
+            let (mut best, mut most) = (first, share(first));
+            for (at, _) in &corners[1..] {
+                let weighs = share(labels[*at]);
+                if weighs > most {
+                    (best, most) = (labels[*at], weighs);
+                }
+            }
+            best
         })
     }
 
-    /// Every voxel of the input, by its indices along the box's axes.
-    fn on_input<T: Copy>(
-        &self,
-        empty: T,
-        look: impl Fn(&[Vec<Option<Reading>>; 3], [usize; 3]) -> T,
-    ) -> Vec<T> {
-        let maps: [Vec<Option<Reading>>; 3] =
-            std::array::from_fn(|n| self.axes[n].readings_of_box(GRID[n]));
+    /// Values of the box on the input's grid (first axis fastest), interpolated; 0 outside the box.
+    #[must_use]
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "a weighted mean of f32 values"
+    )]
+    pub fn values_on_input(&self, values: &[f32]) -> Vec<f32> {
+        self.on_input(0.0, |corners| {
+            let part = |(at, weight): &(usize, f64)| f64::from(values[*at]) * weight;
+            corners.iter().map(part).sum::<f64>() as f32
+        })
+    }
+
+    /// Every voxel of the input, by the voxels of the box around it.
+    #[allow(clippy::cast_precision_loss, reason = "voxel indices")]
+    fn on_input<T: Copy>(&self, empty: T, look: impl Fn(&Corners) -> T) -> Vec<T> {
         let [ni, nj, nk] = self.input_dims;
         let mut out = vec![empty; ni * nj * nk];
-        let mut at = 0;
-        for k in 0..nk {
-            for j in 0..nj {
-                for i in 0..ni {
-                    let index = [i, j, k];
-                    out[at] = look(&maps, self.axes.map(|axis| index[axis.input]));
-                    at += 1;
+        let rows = (0..nk).flat_map(|k| (0..nj).map(move |j| (j, k)));
+        for ((j, k), row) in rows.zip(out.chunks_exact_mut(ni.max(1))) {
+            for (i, value) in row.iter_mut().enumerate() {
+                let place = apply(&self.to_box, [i, j, k].map(|index| index as f64));
+                if let Some(corners) = corners(place) {
+                    *value = look(&corners);
                 }
             }
         }
         out
     }
-}
 
-impl Reading {
-    fn nearest(self) -> usize {
-        if self.share < 0.5 {
-            self.first
-        } else {
-            self.second
-        }
+    /// Whether a voxel of the box lies within the input.
+    #[allow(clippy::cast_precision_loss, reason = "voxel indices")]
+    fn in_input(&self, index: [usize; 3]) -> bool {
+        let place = apply(&self.to_input, index.map(|i| i as f64));
+        let mut axes = place.into_iter().zip(self.input_dims);
+        axes.all(|(p, n)| (-0.5..=n as f64 - 0.5).contains(&p))
     }
 
-    /// More than half a step outside is outside; nearer places clamp to the edge.
+    /// The voxel of the box nearest to a voxel of the input.
     #[allow(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "checked to lie inside before it is cast"
+        reason = "checked to lie inside the box before it is cast"
     )]
-    fn at(place: f64, length: usize) -> Option<Self> {
-        let last = length.checked_sub(1)? as f64;
-        if !(-0.5..=last + 0.5).contains(&place) {
-            return None;
+    fn nearest(&self, index: [usize; 3]) -> Option<usize> {
+        let place = apply(&self.to_box, index.map(|i| i as f64));
+        let mut at = 0;
+        for (p, n) in place.into_iter().zip(GRID) {
+            let whole = (p + 0.5).floor();
+            if !(whole >= 0.0 && whole < n as f64) {
+                return None;
+            }
+            at = at * n + whole as usize;
         }
-        let place = place.clamp(0.0, last);
-        let first = (place.floor() as usize).min(length.saturating_sub(2));
-        Some(Self {
-            first,
-            second: (first + 1).min(length - 1),
-            share: (place - first as f64) as f32,
-        })
+        Some(at)
     }
 }
 
+fn flat([x, y, z]: [usize; 3]) -> usize {
+    (x * GRID[1] + y) * GRID[2] + z
+}
+
+/// All indices of a plane across an axis.
+fn plane(dims: [usize; 3], axis: usize, through: usize) -> impl Iterator<Item = [usize; 3]> {
+    let (a, b) = ((axis + 1) % 3, (axis + 2) % 3);
+    let (na, nb) = (dims[a], dims[b]);
+    (0..na).flat_map(move |i| {
+        (0..nb).map(move |j| {
+            let mut index = [through; 3];
+            (index[a], index[b]) = (i, j);
+            index
+        })
+    })
+}
+
+/// More than half a voxel outside the box is outside; nearer places clamp to its edge.
 #[allow(
     clippy::cast_precision_loss,
-    reason = "indices along an axis are small"
-)]
-impl Axis {
-    /// Whether the box has the input's own voxels along it.
-    fn is_own(&self) -> bool {
-        self.step_mm == self.spacing_mm
-    }
-
-    /// Index along the input's axis of a place counted from its (turned) first voxel.
-    fn index(&self, turned: usize) -> usize {
-        if self.against {
-            self.length - 1 - turned
-        } else {
-            turned
-        }
-    }
-
-    /// What each of `count` samples of the box reads.
-    fn readings(&self, count: usize) -> Vec<Option<Reading>> {
-        let of = |n: usize| {
-            let step = self.start + n.cast_signed() as i64;
-            let read = if self.is_own() {
-                let at = usize::try_from(step).ok().filter(|at| *at < self.length)?;
-                Reading {
-                    first: at,
-                    second: at,
-                    share: 0.0,
-                }
-            } else {
-                Reading::at(step as f64 * self.step_mm / self.spacing_mm, self.length)?
-            };
-            Some(Reading {
-                first: self.index(read.first),
-                second: self.index(read.second),
-                share: read.share,
-            })
-        };
-        (0..count).map(of).collect()
-    }
-
-    /// What each voxel of the input reads of the box's `count` samples.
-    fn readings_of_box(&self, count: usize) -> Vec<Option<Reading>> {
-        let of = |index: usize| {
-            let turned = self.index(index);
-            if self.is_own() {
-                let at = turned.cast_signed() as i64 - self.start;
-                let at = usize::try_from(at).ok().filter(|at| *at < count)?;
-                return Some(Reading {
-                    first: at,
-                    second: at,
-                    share: 0.0,
-                });
-            }
-            let place = turned as f64 * self.spacing_mm / self.step_mm - self.start as f64;
-            Reading::at(place, count).filter(|_| place < count as f64 - 0.5)
-        };
-        (0..self.length).map(of).collect()
-    }
-}
-
-fn blend(first: f32, second: f32, share: f32) -> f32 {
-    first + (second - first) * share
-}
-
-fn strides(dims: [usize; 3]) -> [usize; 3] {
-    [1, dims[0], dims[0] * dims[1]]
-}
-
-/// Half up.
-#[allow(
     clippy::cast_possible_truncation,
-    reason = "saturates; a head is far smaller"
+    clippy::cast_sign_loss,
+    reason = "checked to lie inside before it is cast"
 )]
-fn rounded(value: f64) -> i64 {
-    (value + 0.5).floor() as i64
-}
-
-/// The affine after the turn, and the spacing along its axes, mm.
-#[allow(clippy::cast_precision_loss, reason = "axis lengths are small")]
-fn turned_affine(volume: &Volume, turn: Turn) -> Result<(Affine, Vector), NotAVolume> {
-    let sizes = voxel_sizes(&volume.affine);
-    let mut origin = column(&volume.affine, 3);
-    let mut columns = [[0.0; 3]; 3];
-    for (n, (axis, against)) in turn.into_iter().enumerate() {
-        let along = column(&volume.affine, axis);
-        if unit(along).is_none() {
-            return Err(NotAVolume::because("the image's axes span no space"));
+fn corners(place: Vector) -> Option<Corners> {
+    let mut axes = [([0_usize; 2], [0.0; 2]); 3];
+    for ((axis, p), n) in axes.iter_mut().zip(place).zip(GRID) {
+        let last = (n - 1) as f64;
+        if !(-0.5..=last + 0.5).contains(&p) {
+            return None;
         }
-        columns[n] = if against { scale(along, -1.0) } else { along };
-        if against {
-            let last = volume.dims[axis].saturating_sub(1) as f64;
-            origin = add(origin, scale(along, last));
-        }
+        let p = p.clamp(0.0, last);
+        let first = (p.floor() as usize).min(n - 2);
+        let share = p - first as f64;
+        *axis = ([first, first + 1], [1.0 - share, share]);
     }
-    let affine = from_columns(columns[0], columns[1], columns[2], origin);
-    Ok((affine, turn.map(|(axis, _)| sizes[axis])))
+    let [x, y, z] = axes;
+    Some(std::array::from_fn(|n| {
+        let (a, b, c) = (n >> 2, n >> 1 & 1, n & 1);
+        (flat([x.0[a], y.0[b], z.0[c]]), x.1[a] * y.1[b] * z.1[c])
+    }))
 }
 
-/// From where to where planes hold brain along each axis of the turned input, mm from its first
-/// voxel. Planes are counted from there, too: an upright screening grid lies on odd mm, so each
-/// of its planes falls into the middle of a bin.
+/// From where to where planes hold brain along each axis, upright mm.
 #[allow(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "planes are checked to lie within the range"
 )]
-fn brain_extent(
-    turned: &Affine,
-    spacings: Vector,
-    brain: &Brain,
-) -> Result<[[f64; 2]; 3], NotAVolume> {
+fn brain_extent(upright: &Affine, brain: &Brain) -> Result<[[f64; 2]; 3], NotAVolume> {
     let no_brain = || NotAVolume::because("no brain was found");
-    let to_input =
-        inverse(turned).ok_or_else(|| NotAVolume::because("the image's axes span no space"))?;
-    let map = compose(&to_input, &brain.affine);
-    let mm = |index: Vector| -> Vector {
-        let at = apply(&map, index);
-        std::array::from_fn(|n| at[n] * spacings[n])
-    };
+    let map = compose(upright, &brain.affine);
     let mut counts = vec![[0_usize; 3]; 2 * PLANES_MAX];
     let [_, ny, nz] = brain.dims;
     for at in components::largest(brain.dims, |at| brain.labels[at] != 0) {
         let index = [at / (ny * nz), at / nz % ny, at % nz].map(|i| i as f64);
-        for (n, place) in mm(index).into_iter().enumerate() {
+        for (n, place) in apply(&map, index).into_iter().enumerate() {
             let plane = (place / PLANE_MM).floor() as i64 + PLANES_MAX.cast_signed() as i64;
             if let Some(count) = usize::try_from(plane).ok().and_then(|p| counts.get_mut(p)) {
                 count[n] += 1;

@@ -7,11 +7,13 @@ pub mod components;
 pub mod content;
 pub mod measuring_grid;
 pub mod nifti;
+mod pose;
 pub mod reorient;
 pub mod resample;
 pub mod screening_grid;
 mod separate;
 pub mod slice;
+mod spline;
 
 pub use assemble::{AssembleOptions, Assembled, assemble};
 

@@ -148,6 +148,13 @@ def refine_screening(args):
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, differences {differences}, {json.dumps(measured)}")
 
 
+def make_golden(args):
+    """The expected values of the kept volume: the screening network's and the volumetry box's."""
+    from . import golden
+    golden.write(args.out, None, args.models / "screening.onnx")
+    golden.write_measuring(args.out)
+
+
 VOLUMETRY_FAILURES = [
     "trained on generated images only, for eight minutes of a GPU: putamen, pallidum and accumbens are the least accurate",
     "white matter and cortex are told apart by their intensities nearby (refine.py): strong bias fields and thick slices blur that",
@@ -167,8 +174,9 @@ def export_volumetry(args):
     net.eval()
     path = args.out / "volumetry.onnx"
     part = path.with_suffix(".part.onnx")
-    sha = onnx_export.write(net, part, measuring.BOX, wrap=onnx_export.Volumetry, names=onnx_export.VOLUMETRY_NAMES, most=onnx_export.VOLUMETRY_MAX_BYTES,
+    onnx_export.write(net, part, measuring.BOX, wrap=onnx_export.Volumetry, names=onnx_export.VOLUMETRY_NAMES, most=onnx_export.VOLUMETRY_MAX_BYTES,
                             traced=onnx_export.TRACED)
+    sha = onnx_export.mark(part, onnx_export.VOLUMETRY_PROPERTIES)
     case = feed.build_generator(cfg, args.cache, args.data, people=config_module.heldout()["maps"][:1], seed=args.seed)(0)
     agreement = onnx_export.compare_volumetry(net, part, case.image)
     part.rename(path)

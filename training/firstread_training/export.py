@@ -61,6 +61,7 @@ class Screening(nn.Module):
 NAMES = ("labels", "volumes_mm3", "abnormality", "p_logit", "head_logit")
 VOLUMETRY_NAMES = ("labels", "volumes_voxels", "confidence", "lesion")
 VOLUMETRY_MAX_BYTES = 24_000_000
+VOLUMETRY_PROPERTIES = {"box": "upright, measuring.py of 2026-11-26"}
 TRACED = (64, 64, 64)  # voxels of the grid that the volumetry graph is recorded on
 
 
@@ -115,6 +116,18 @@ def record(model, inputs, path: Path, input_names: list, output_names: list, axe
         warnings.simplefilter("ignore")
         torch.onnx.export(model, inputs, str(path), input_names=input_names, output_names=output_names,
                           opset_version=OPSET, do_constant_folding=True, **extra)
+
+
+def mark(path: Path, properties: dict) -> str:
+    """Writes properties into an ONNX file and returns its sha256.
+
+    Norms, repeats and calibrations belong to the file's sha256: what the network is fed with must be part of it.
+    """
+    import onnx
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, properties)
+    onnx.save(model, path)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def write(net, path: Path, shape=preprocess.GRID, map_offset: float = 0.0, wrap=Screening, names=NAMES, most: int = MAX_BYTES, traced=None) -> str:
