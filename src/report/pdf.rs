@@ -86,11 +86,14 @@ fn png_size(png: &[u8]) -> Option<[u32; 2]> {
     Some([number(16)?, number(20)?])
 }
 
-/// Whether the second page has room for everything; what it has none for is left to the report's page,
-/// and said.
+/// Whether the second page has room for everything (what it has none for is left to the report's page,
+/// and said), and the first for its legend.
 #[cfg(test)]
 pub(super) fn fits(content: &Content, fonts: &Fonts) -> bool {
-    second::share(content, fonts).1
+    const APART_LEAST: f32 = 6.0;
+    let legend =
+        (content.pictures.iter()).all(|about| pictures::legend_apart(fonts, about) >= APART_LEAST);
+    legend && second::share(content, fonts).1
 }
 
 /// Sets the report. The same content and pictures give the same bytes.

@@ -1,6 +1,6 @@
 //! The key images on the first page: one row of planes across it, several rows two beside each other.
 
-use super::paper::{Align, Paper, Style};
+use super::paper::{Align, Fonts, Paper, Style};
 use super::{MARGIN, Planes, ROOM};
 use crate::report::content::Pictures;
 
@@ -98,12 +98,25 @@ fn draw(
     Ok(top + tallest + 19.0)
 }
 
+/// Room of a colour of the legend with its gap to the name, points.
+const COLOR: f32 = 11.0;
+
 pub(super) fn legend(paper: &mut Paper<'_, '_>, about: &Pictures, y: f32) -> f32 {
     let mut x = MARGIN;
+    let apart = legend_apart(paper.fonts, about);
     for (color, name) in &about.legend {
         paper.area([x, y - 6.0, 8.0, 6.0], *color);
-        paper.text(name, x + 11.0, y, Style::of(NOTE));
-        x += 11.0 + paper.fonts.width(name, NOTE, false) + 14.0;
+        paper.text(name, x + COLOR, y, Style::of(NOTE));
+        x += COLOR + paper.fonts.width(name, NOTE, false) + apart;
     }
     y + 11.0
+}
+
+/// Points between two entries of the legend: long words come nearer to each other rather than leave the page.
+#[expect(clippy::cast_precision_loss, reason = "a handful of names")]
+pub(super) fn legend_apart(fonts: &Fonts, about: &Pictures) -> f32 {
+    const APART: f32 = 14.0;
+    let widths = (about.legend.iter()).map(|(_, name)| COLOR + fonts.width(name, NOTE, false));
+    let gaps = about.legend.len().saturating_sub(1).max(1) as f32;
+    ((ROOM - widths.sum::<f32>()) / gaps).min(APART)
 }
