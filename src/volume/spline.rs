@@ -121,7 +121,9 @@ fn filter(data: &mut [f32], stride: usize, n: usize) {
             }
             power *= POLE;
         }
-        block.iter_mut().for_each(|value| *value *= 6.0);
+        for value in block.iter_mut() {
+            *value *= 6.0;
+        }
         block[..stride].copy_from_slice(&start);
         for at in 1..n {
             let (before, here) = block.split_at_mut(at * stride);
@@ -145,7 +147,11 @@ fn filter(data: &mut [f32], stride: usize, n: usize) {
 }
 
 #[cfg(test)]
-#[allow(clippy::cast_precision_loss, reason = "small whole numbers")]
+#[allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    reason = "small numbers"
+)]
 mod tests {
     use super::*;
     use crate::volume::affine::{IDENTITY, scale};
