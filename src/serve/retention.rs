@@ -1,5 +1,6 @@
 //! Retention: images of studies that were read go when they are old, or when the disk is nearly full.
-//! What was found stays, and so does every study that nobody has read.
+//! What was found stays, and so does every study that nobody has read. What a process forgot and had not removed
+//! when it died is removed at the next start, whatever the settings are then.
 
 use std::path::Path;
 use std::time::Duration;
@@ -50,10 +51,6 @@ impl RetentionSettings {
         }
         Ok(())
     }
-
-    fn is_on(&self) -> bool {
-        self.read_days > 0 || self.disk_percent_max > 0
-    }
 }
 
 /// Who removes.
@@ -67,7 +64,7 @@ pub(super) struct Retention {
 impl Retention {
     /// Removes until told to stop.
     pub async fn run(self, stop: CancellationToken) {
-        while self.settings.is_on() {
+        loop {
             match self.look().await {
                 Ok(0) => {}
                 Ok(n) => info!(studies = n, "removed images of studies that were read"),
@@ -78,19 +75,18 @@ impl Retention {
                 () = tokio::time::sleep(LOOK) => {}
             }
         }
-        stop.cancelled().await;
     }
 
     /// Removes what may go now; gives of how many studies.
     async fn look(&self) -> Result<u64, String> {
-        let text = |e: StoreError| format!("database: {e}");
-        let turn = self.store.turn(Duty::Retention).await.map_err(text)?;
+        let turn = self.store.turn(Duty::Retention).await.map_err(database)?;
         let Some(turn) = turn else { return Ok(0) };
         // A backup of this machine has it while it copies.
         let alone = self.files.alone("retention.lock");
         let Some(_alone) = alone.map_err(|e| e.to_string())? else {
             return Ok(0);
         };
+        self.finish_forgotten().await?;
         let now_ms = self.clock.now_ms();
         let mut removed = 0;
         if self.settings.read_days > 0 {
@@ -110,7 +106,7 @@ impl Retention {
                 );
             }
         }
-        turn.end().await.map_err(text)?;
+        turn.end().await.map_err(database)?;
         Ok(removed)
     }
 
@@ -122,7 +118,7 @@ impl Retention {
         let mut removed = 0;
         while wanted() {
             let found = self.store.removable_studies(until_ms).await;
-            let found = found.map_err(|e| format!("database: {e}"))?;
+            let found = found.map_err(database)?;
             if found.is_empty() {
                 break;
             }
@@ -141,31 +137,72 @@ impl Retention {
         Ok(removed)
     }
 
+    /// Removes files of images that were forgotten by who could not remove them: it died, or the disk failed.
+    async fn finish_forgotten(&self) -> Result<(), String> {
+        let (mut after, mut removed) = (0, 0_u64);
+        loop {
+            let found = self
+                .store
+                .forgotten_studies(after)
+                .await
+                .map_err(database)?;
+            let Some(last) = found.last() else { break };
+            after = last.id;
+            for study in &found {
+                let uid = study.study_uid.as_str();
+                let held = self.store.hold_studies([uid]).await.map_err(database)?;
+                removed += u64::from(self.clear(uid).await?);
+                held.end().await.map_err(database)?;
+            }
+        }
+        if removed > 0 {
+            info!(
+                studies = removed,
+                "removed what was left of images that had been forgotten"
+            );
+        }
+        Ok(())
+    }
+
     /// Removes the images of one study, unless it is waited for again. Nobody records one of its images
     /// meanwhile.
     async fn remove(&self, study: &Removable, until_ms: UnixMillis) -> Result<bool, String> {
-        let database = |e: StoreError| format!("database: {e}");
         let held = self.store.hold_studies([study.study_uid.as_str()]);
         let held = held.await.map_err(database)?;
-        let forgotten = self.store.forget_images(study.id, until_ms).await;
-        let mut removed = forgotten.map_err(database)?;
-        if removed {
-            let folder = self.files.study_folder(&study.study_uid);
-            let gone = tokio::task::spawn_blocking(move || match folder {
-                Some(folder) => std::fs::remove_dir_all(folder),
-                None => Ok(()),
-            });
-            match gone.await.map_err(|e| e.to_string())? {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                    warn!(study.id = study.id, error = %e, "could not remove all of a study's images");
-                    removed = false;
-                }
-                _ => {}
-            }
-        }
+        let now_ms = self.clock.now_ms();
+        let forgotten = self.store.forget_images(study.id, until_ms, now_ms).await;
+        let removed = forgotten.map_err(database)? && self.clear(&study.study_uid).await?;
         held.end().await.map_err(database)?;
         Ok(removed)
     }
+
+    /// Removes the files of a study that no row names; `false` where there were none, or they cannot be removed
+    /// now. Whoever calls holds the study.
+    async fn clear(&self, study_uid: &str) -> Result<bool, String> {
+        let keep = self
+            .store
+            .recorded_paths(study_uid)
+            .await
+            .map_err(database)?;
+        let (files, uid) = (self.files.clone(), study_uid.to_owned());
+        let cleared = tokio::task::spawn_blocking(move || files.clear_study(&uid, &keep)).await;
+        match cleared.map_err(|e| e.to_string())? {
+            Ok(were_there) => {
+                let gone = self.store.forgotten_are_gone(study_uid).await;
+                gone.map_err(database)?;
+                Ok(were_there)
+            }
+            Err(e) => {
+                warn!(study.uid = study_uid, error = %e, "could not remove all of a study's images: tried again later");
+                Ok(false)
+            }
+        }
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "handed to map_err")]
+fn database(e: StoreError) -> String {
+    format!("database: {e}")
 }
 
 /// How full the disk is that a folder lies on, in percent; `None` where the system does not say.

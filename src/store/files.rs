@@ -11,6 +11,7 @@
 //! measurements/STUDY/NAME.nii.gz         label maps of measured studies
 //! ```
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -158,6 +159,29 @@ impl Files {
         is_uid(study_uid).then(|| self.objects().join(study_uid))
     }
 
+    /// Removes the files of a study's objects but for those of `keep` (paths relative to the data folder), durably;
+    /// gives whether there were any. A UID that is none has no files.
+    ///
+    /// # Errors
+    /// When something cannot be removed.
+    pub fn clear_study(&self, study_uid: &str, keep: &HashSet<String>) -> io::Result<bool> {
+        let Some(folder) = self.study_folder(study_uid) else {
+            return Ok(false);
+        };
+        let removed = if keep.is_empty() {
+            match std::fs::remove_dir_all(&folder) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => false,
+                done => done.map(|()| true)?,
+            }
+        } else {
+            clear(&folder, &format!("objects/{study_uid}"), keep)?
+        };
+        if removed {
+            sync_folder(&self.objects())?;
+        }
+        Ok(removed)
+    }
+
     /// A lock in the data folder that one process of this machine has at a time; `None` where another has it.
     ///
     /// # Errors
@@ -211,6 +235,26 @@ fn lock_file(data: &Path, name: &str) -> io::Result<File> {
         .create(true)
         .append(true)
         .open(data.join(name))
+}
+
+/// Removes the files of a folder, and of those in it, that are not to be kept; gives whether there were any.
+fn clear(folder: &Path, relative: &str, keep: &HashSet<String>) -> io::Result<bool> {
+    let mut removed = false;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let relative = format!("{relative}/{}", entry.file_name().to_string_lossy());
+        if entry.file_type()?.is_dir() {
+            removed |= clear(&entry.path(), &relative, keep)?;
+            match std::fs::remove_dir(entry.path()) {
+                Err(e) if e.kind() != io::ErrorKind::DirectoryNotEmpty => return Err(e),
+                _ => {}
+            }
+        } else if !keep.contains(&relative) {
+            std::fs::remove_file(entry.path())?;
+            removed = true;
+        }
+    }
+    Ok(removed)
 }
 
 /// Whether nobody holds the lock of a folder in the spool.
@@ -284,6 +328,44 @@ mod tests {
         assert_eq!(ours.sweep_spool(&known).unwrap(), 1);
         assert_eq!(ours.sweep_spool(&[]).unwrap(), 0, "it lives");
         assert!(living.spool().join("1.part").exists());
+    }
+
+    #[test]
+    fn of_a_study_what_is_kept_stays_and_nothing_of_others_goes() {
+        let root = tempfile::tempdir().unwrap();
+        let files = Files::open(root.path()).unwrap();
+        let write = |path: &str| {
+            let path = files.objects().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "image").unwrap();
+        };
+        for path in [
+            "1.2/1.3/1.4.dcm",
+            "1.2/1.3/1.5.dcm",
+            "1.2/1.6/1.7.dcm",
+            "1.2/x",
+            "1.22/1/1.dcm",
+        ] {
+            write(path);
+        }
+        let there = |path: &str| files.objects().join(path).exists();
+        let keep = HashSet::from(["objects/1.2/1.3/1.4.dcm".to_owned()]);
+        assert!(files.clear_study("1.2", &keep).unwrap());
+        assert!(there("1.2/1.3/1.4.dcm") && !there("1.2/1.3/1.5.dcm"));
+        assert!(!there("1.2/1.6") && !there("1.2/x") && there("1.22/1/1.dcm"));
+        assert!(
+            !files.clear_study("1.2", &keep).unwrap(),
+            "nothing is left to do"
+        );
+        assert!(files.clear_study("1.2", &HashSet::new()).unwrap());
+        assert!(!there("1.2") && there("1.22/1/1.dcm"));
+        for nothing in ["1.2", "..", "", "1.2/../1.22"] {
+            assert!(
+                !files.clear_study(nothing, &HashSet::new()).unwrap(),
+                "{nothing}"
+            );
+        }
+        assert!(there("1.22/1/1.dcm"));
     }
 
     #[test]

@@ -1,7 +1,14 @@
 //! Removing images of studies that were read. What was found stays: ranks, volumes, pictures, results.
+//!
+//! Rows go first, then files. That a study's images were forgotten is kept from the transaction that forgets them
+//! until their files are gone, so a process that dies in between leaves work, and no orphans.
+
+use std::collections::HashSet;
 
 use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QuerySelect};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, QuerySelect,
+};
 
 use super::entity::{instance, job, series, study};
 use super::{Store, StoreError};
@@ -19,6 +26,20 @@ pub struct Removable {
     pub id: i64,
     /// (0020,000D)
     pub study_uid: String,
+}
+
+/// A study whose images were forgotten and whose files may still be there.
+#[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
+pub struct Forgotten {
+    /// Key.
+    pub id: i64,
+    /// (0020,000D)
+    pub study_uid: String,
+}
+
+#[derive(FromQueryResult)]
+struct PathRow {
+    path: String,
 }
 
 impl Store {
@@ -43,10 +64,10 @@ impl Store {
             .await
     }
 
-    /// Forgets the images of a study, so that their files may be removed; `false` where it is waited for
-    /// again, or something came for it, since it was looked up. A resend brings them back. Whoever removes the
-    /// files holds the study from before this on (`hold_studies`): a late image is recorded either before, and
-    /// then nothing is removed, or afterwards, and then its file stays.
+    /// Forgets the images of a study, so that their files may be removed, and keeps that this is to be done;
+    /// `false` where it is waited for again, or something came for it, since it was looked up. A resend brings
+    /// them back. Whoever removes the files holds the study from before this on (`hold_studies`): a late image
+    /// is recorded either before, and then nothing is removed, or afterwards, and then its file stays.
     ///
     /// # Errors
     /// When the database fails.
@@ -54,19 +75,23 @@ impl Store {
         &self,
         study_id: i64,
         until_ms: UnixMillis,
+        now_ms: UnixMillis,
     ) -> Result<bool, StoreError> {
         let tx = self.begin().await?;
         let found = study::Entity::find_by_id(study_id)
             .lock_exclusive()
             .one(&tx)
             .await?;
-        let removable = |s: study::Model| {
+        let removable = |s: &study::Model| {
             (s.reading == "read" || s.reading == "prior")
                 && s.changed_at < until_ms
                 && s.last_received_at < until_ms
         };
         let wanted_for = job::Entity::find().filter(job::Column::StudyId.eq(study_id));
-        if !found.is_some_and(removable) || wanted_for.one(&tx).await?.is_some() {
+        let Some(found) = found.filter(removable) else {
+            return Ok(false);
+        };
+        if wanted_for.one(&tx).await?.is_some() {
             return Ok(false);
         }
         let of_study = series::Entity::find()
@@ -83,7 +108,49 @@ impl Store {
             .filter(study::Column::Id.eq(study_id))
             .exec(&tx)
             .await?;
+        let sql = "INSERT INTO forgotten_study (study_uid, forgotten_at) VALUES ($1, $2) \
+                   ON CONFLICT (study_uid) DO UPDATE SET forgotten_at = excluded.forgotten_at";
+        let values = vec![found.study_uid.into(), now_ms.into()];
+        tx.execute_raw(self.statement(sql, values)).await?;
         tx.commit().await?;
         Ok(true)
+    }
+
+    /// Studies whose images were forgotten and whose files may still be there, from a key on, in pages.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn forgotten_studies(&self, after: i64) -> Result<Vec<Forgotten>, StoreError> {
+        let sql = "SELECT id, study_uid FROM forgotten_study WHERE id > $1 ORDER BY id LIMIT $2";
+        let values = vec![after.into(), CANDIDATES_MAX.into()];
+        Forgotten::find_by_statement(self.statement(sql, values))
+            .all(self.read())
+            .await
+    }
+
+    /// Where the recorded objects of a study are, relative to the data folder. Whoever removes the others
+    /// holds the study from before this on.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn recorded_paths(&self, study_uid: &str) -> Result<HashSet<String>, StoreError> {
+        let sql = "SELECT i.path FROM study s JOIN series r ON r.study_id = s.id \
+                   JOIN instance i ON i.series_id = r.id WHERE s.study_uid = $1";
+        let rows = PathRow::find_by_statement(self.statement(sql, vec![study_uid.into()]))
+            .all(self.read())
+            .await?;
+        Ok(rows.into_iter().map(|row| row.path).collect())
+    }
+
+    /// The files of a study's forgotten images are gone.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn forgotten_are_gone(&self, study_uid: &str) -> Result<(), StoreError> {
+        let tx = self.begin().await?;
+        let sql = "DELETE FROM forgotten_study WHERE study_uid = $1";
+        tx.execute_raw(self.statement(sql, vec![study_uid.into()]))
+            .await?;
+        tx.commit().await
     }
 }

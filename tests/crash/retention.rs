@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use firstread::clock::{Clock as _, SystemClock};
+use firstread::store::Store;
 use sea_orm::ConnectionTrait as _;
 
 use crate::common::{Database, TestServer, databases, dicom_files, modified, sample, tag};
@@ -179,6 +181,80 @@ async fn images_go_when_they_were_read_long_ago_and_no_others() {
         // Sent again they are back.
         assert!(server.send(all).0);
         until("they are back", || images(data, &old) == all.len()).await;
+    }
+}
+
+/// What a process does that dies between forgetting images and removing their files.
+async fn forget_and_die(url: &str, data: &Path, studies: usize) {
+    let store = Store::open(Some(url).filter(|u| !u.is_empty()), data);
+    let store = store.await.unwrap();
+    let now_ms = SystemClock.now_ms();
+    let found = store.removable_studies(now_ms).await.unwrap();
+    assert_eq!(found.len(), studies);
+    for study in found {
+        assert!(store.forget_images(study.id, now_ms, now_ms).await.unwrap());
+    }
+    assert_eq!(store.forgotten_studies(0).await.unwrap().len(), studies);
+}
+
+/// Retention is off at the next start: what was begun is finished all the same, and what was never forgotten stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_what_was_forgotten_go_at_the_next_start_and_no_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let (gone, of_gone) = study(folder.path(), 21, 3);
+    let (back, of_back) = study(folder.path(), 22, 3);
+    let dead = tempfile::tempdir().unwrap();
+    left_in_log(&of_back[..1], dead.path());
+    for database in databases() {
+        let (data, url) = (tempfile::tempdir().unwrap(), database.fresh_url());
+        let data = data.path();
+        let server = TestServer::start_in(data, &url);
+        for (uid, files) in [(&gone, &of_gone), (&back, &of_back)] {
+            assert!(server.send(files).0);
+            server.wait_until_ranked(uid).await;
+        }
+        server.wait_until_idle().await;
+        for uid in [&gone, &back] {
+            read(&server, uid).await;
+        }
+        drop(server);
+        for uid in [&gone, &back] {
+            age(&url, data, uid, DAY_MS).await;
+        }
+        std::fs::remove_dir_all(data.join("log")).unwrap();
+        forget_and_die(&url, data, 2).await;
+        assert_eq!((images(data, &gone), images(data, &back)), (3, 3), "left");
+        let stray = data.join("objects/1.2.3/1.2.4");
+        std::fs::create_dir_all(&stray).unwrap();
+        std::fs::write(stray.join("1.2.5.dcm"), "nobody forgot it").unwrap();
+        // an image of one comes again: it is recorded before or after the rest goes
+        std::fs::create_dir_all(data.join("log")).unwrap();
+        copy_tree(
+            &dead.path().join("log/00dead00"),
+            &data.join("log/00dead00"),
+        );
+
+        let server = TestServer::start_in(data, &url);
+        let folder = data.join("objects").join(&gone);
+        until("the files go", || !folder.exists()).await;
+        until("those that nothing names go", || images(data, &back) == 1).await;
+        let shown = server.get(&format!("/api/v1/studies/{back}")).await;
+        assert_eq!(
+            (&shown["reading"], &shown["images"]),
+            (&"open".into(), &1.into())
+        );
+        let name = format!("{}.dcm", tag(&of_back[0], "0008,0018"));
+        let kept = data.join("objects").join(&back).join(format!("{back}.1"));
+        let bytes = std::fs::read(kept.join(name)).unwrap();
+        assert!(bytes.ends_with(&data_set(&of_back[0])), "as it was sent");
+        assert!(stray.join("1.2.5.dcm").exists());
+        let store = Store::open(Some(url.as_str()).filter(|u| !u.is_empty()), data);
+        let store = store.await.unwrap();
+        let began = Instant::now();
+        while !store.forgotten_studies(0).await.unwrap().is_empty() {
+            assert!(began.elapsed() < Duration::from_secs(20), "never done");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 }
 
