@@ -3,14 +3,18 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use firstread::clock::Clock as _;
 use firstread::secrets::Vault;
 use firstread::sso::{GroupRole, Sso, SsoSettings};
-use firstread::store::accounts::{Role, SessionLimits};
+use firstread::store::accounts::{AccountError, Role, SessionLimits};
+use firstread::store::entity::user_account;
 use firstread::store::trail::Wanted;
 use firstread::web::SignOn;
+use futures_util::future::join_all;
 use reqwest::{Client, Response, StatusCode};
+use sea_orm::{ActiveModelTrait as _, ActiveValue::Set, EntityTrait as _, TransactionTrait as _};
 use serde_json::{Value, json};
 
 use crate::common::databases;
@@ -195,6 +199,69 @@ async fn groups_become_roles_and_the_account_stays_one() {
         assert_eq!(said, ("login", "done"));
         assert_eq!(first.detail.as_deref(), Some("by single sign-on"));
         assert!(!serde_json::to_string(&trail).unwrap().contains("code="));
+    }
+}
+
+/// Two browsers of one person, of whom there is no account yet, come back at the same moment: one makes it, and
+/// the other finds it, however the database lets them meet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_sign_on_in_two_browsers_at_once_makes_one_account() {
+    for database in databases() {
+        let provider = Provider::start();
+        let site = Site::signing_on(&database, |vault| provider.sign_on(vault)).await;
+        provider.says(&anna(&json!({})));
+        // the one is made, and not to be seen by the other until it is whole
+        let db = sea_orm::Database::connect(&site.database_url)
+            .await
+            .unwrap();
+        let first = db.begin().await.unwrap();
+        let row = user_account::ActiveModel {
+            name: Set("anna".into()),
+            password_hash: Set("none".into()),
+            role: Set("reader".into()),
+            created_at: Set(site.clock.now_ms()),
+            origin: Set("oidc".into()),
+            subject: Set(Some(format!("http://127.0.0.1:{} a-1", provider.port))),
+            must_change: Set(false),
+            ..Default::default()
+        };
+        row.insert(&first).await.unwrap();
+        let client = browser();
+        let back = site.url(&way_back(&site, &client, "").await);
+        let second = tokio::spawn({
+            let client = client.clone();
+            async move { client.get(back).send().await.unwrap() }
+        });
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert!(!second.is_finished(), "it meets the first: {database:?}");
+        first.commit().await.unwrap();
+        let answer = second.await.unwrap();
+        assert_eq!(answer.status(), StatusCode::SEE_OTHER, "{database:?}");
+        assert!(is_signed_in(&site, &client).await);
+
+        // many browsers of one person, and two people of one name
+        provider.says(&anna(&json!({"sub": "b-2", "preferred_username": "bert"})));
+        let mut coming = Vec::new();
+        for _ in 0..6 {
+            let client = browser();
+            let back = site.url(&way_back(&site, &client, "").await);
+            coming.push(client.get(back).send());
+        }
+        for answer in join_all(coming).await {
+            let status = answer.unwrap().status();
+            assert_eq!(status, StatusCode::SEE_OTHER, "{database:?}");
+        }
+        let now_ms = site.clock.now_ms();
+        let vouched =
+            ["c-3", "c-4"].map(|who| site.store.vouched_for(who, "carl", Role::Reader, now_ms));
+        let (found, refused): (Vec<_>, Vec<_>) =
+            join_all(vouched).await.into_iter().partition(Result::is_ok);
+        assert_eq!((found.len(), refused.len()), (1, 1));
+        assert!(matches!(refused[0], Err(AccountError::NameTaken(_))));
+        let accounts = user_account::Entity::find().all(&db).await.unwrap();
+        let mut names: Vec<&str> = accounts.iter().map(|a| a.name.as_str()).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["anna", "bert", "carl"]);
     }
 }
 

@@ -3,7 +3,7 @@
 use sea_orm::sea_query::{Expr, OnConflict};
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait,
-    PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
+    PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, SqlErr,
 };
 
 use super::passwords::{self, generate_password, hash_password, verify_password};
@@ -335,7 +335,7 @@ impl Store {
     /// say now, and where that changed, earlier sessions end. `None` where it is disabled.
     ///
     /// # Errors
-    /// When the name breaks a rule or a local account has it, or the database fails.
+    /// When the name breaks a rule or another account has it, or the database fails.
     pub async fn vouched_for(
         &self,
         subject: &str,
@@ -344,6 +344,24 @@ impl Store {
         now_ms: UnixMillis,
     ) -> Result<Option<User>, AccountError> {
         check_name(name)?;
+        match self.vouched_once(subject, name, role, now_ms).await {
+            // made at the same moment, in another browser of this person or by another of that name: now it is there
+            Err(AccountError::Store(e))
+                if matches!(e.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))) =>
+            {
+                self.vouched_once(subject, name, role, now_ms).await
+            }
+            said => said,
+        }
+    }
+
+    async fn vouched_once(
+        &self,
+        subject: &str,
+        name: &str,
+        role: Role,
+        now_ms: UnixMillis,
+    ) -> Result<Option<User>, AccountError> {
         let tx = self.begin().await?;
         let known = user_account::Entity::find()
             .filter(user_account::Column::Subject.eq(subject))
