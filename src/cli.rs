@@ -214,12 +214,14 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let server = Server::start(config, Arc::new(SteadyClock::default()))
         .await
         .map_err(|e| (1, e))?;
+    // whoever reads that it is ready may ask it to stop
+    let stopping = asked_to_stop();
     say(&format!(
         "firstread is ready: {}\n{}",
         server.at.in_words(),
         crate::RESEARCH_USE
     ));
-    server.run(asked_to_stop()).await.map_err(|e| (1, e))
+    server.run(stopping).await.map_err(|e| (1, e))
 }
 
 /// What `analyze` was asked for.
@@ -282,14 +284,18 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-async fn asked_to_stop() {
+/// Ends when somebody asks this process to stop, from this call on.
+fn asked_to_stop() -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
+    let terminate = signal(SignalKind::terminate());
+    async {
+        let Ok(mut terminate) = terminate else {
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
     }
 }
 

@@ -20,6 +20,8 @@ mod retention;
 mod scale;
 #[path = "crash/slow_tls.rs"]
 mod slow_tls;
+#[path = "crash/stopped.rs"]
+mod stopped;
 #[path = "crash/upgrade.rs"]
 mod upgrade;
 

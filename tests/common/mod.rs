@@ -266,6 +266,13 @@ impl TestServer {
         self.child.wait().unwrap();
     }
 
+    /// Asks it to stop, as systemd and containers do, and waits until it has; gives whether it ended well.
+    pub fn terminate(&mut self) -> bool {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.child.wait().unwrap().success()
+    }
+
     pub fn create_token(&self, role: &str) -> String {
         let out = Command::new(BINARY)
             .args(["token", "create", "test", "--role", role, "--data"])
