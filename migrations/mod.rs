@@ -48,6 +48,7 @@ impl MigratorTrait for Migrator {
             "m20261126_000075_process",
             "m20261126_000090_audit_sent",
             "m20261126_000110_forgotten_study",
+            "m20261126_000111_process_log",
         ]
     }
 }

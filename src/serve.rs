@@ -49,6 +49,7 @@ use retention::Retention;
 pub use retention::RetentionSettings;
 pub(crate) use retention::used_percent;
 pub use role::{Part, ProcessSettings};
+use watch::Watch;
 
 pub use doors::Addresses;
 
@@ -127,7 +128,13 @@ impl Server {
         });
         telemetry::start_counting();
         let stop = server.stop.clone();
-        let watch = watch::run(store.clone(), clock.clone(), health.clone(), stop);
+        let watch = Watch {
+            store: store.clone(),
+            clock: clock.clone(),
+            health: health.clone(),
+            logs: (!part.receives()).then(|| files.log()),
+        };
+        let watch = watch.run(stop);
         server.tasks.spawn(async move {
             watch.await;
             Ok(())
@@ -207,6 +214,7 @@ impl Server {
                 reserve_bytes: config.dicom.disk_reserve_bytes,
                 ranker: ranker.clone(),
                 news: news.clone(),
+                backlog: health.backlog.clone(),
                 work: work.clone(),
             };
             self.start_dicom(dicom, parts, &config).await?;

@@ -11,7 +11,7 @@ use tracing::{error, info, warn};
 
 use super::IntakeSettings;
 use super::known::Known;
-use super::log::{Append, Entry, Found, Log, LogLimits, Logged, NotLogged, take_over};
+use super::log::{Append, Backlog, Entry, Found, Log, LogLimits, Logged, NotLogged, take_over};
 use super::pace::Pace;
 use super::place::to_quarantine;
 use super::recorder::{Item, Recorder, Waiting};
@@ -56,6 +56,8 @@ pub struct IntakeParts {
     pub ranker: Arc<Ranker>,
     /// The list.
     pub news: NewsDesk,
+    /// Told what lies in the log.
+    pub backlog: Backlog,
     /// Rung when there is a new job.
     pub work: Arc<Notify>,
 }
@@ -93,7 +95,7 @@ impl Intake {
         };
         let folder = parts.files.log();
         let wrap = |logged| Item::Object(Box::new(Waiting::logged(logged)));
-        let log = Log::start(&folder, limits, &pool, &queue, wrap)
+        let log = Log::start(&folder, limits, &pool, parts.backlog.clone(), &queue, wrap)
             .map_err(|e| format!("object log: {e}"))?;
         let pace = Arc::new(Pace::new(log.clone(), log_mib << 20, pool));
         let recorder = Recorder::new(parts.clone(), settle.clone(), pace.clone());

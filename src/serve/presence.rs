@@ -55,6 +55,8 @@ impl Presence {
             beats: 0,
             beat_ms: now_ms,
             worker_beat_ms: None,
+            log_bytes: 0,
+            log_oldest_ms: None,
         };
         let mut presence = Self {
             store: store.clone(),
@@ -98,6 +100,9 @@ impl Presence {
         self.me.beat_ms = self.clock.now_ms();
         let worker = self.health.last_worker_beat_ms.load(Ordering::Relaxed);
         self.me.worker_beat_ms = (self.part.works() && worker > 0).then_some(worker);
+        let lies = self.health.backlog.unrecorded();
+        self.me.log_bytes = i64::try_from(lies.bytes).unwrap_or(i64::MAX);
+        self.me.log_oldest_ms = lies.oldest_ms;
         self.store.beat(&self.me).await?;
         self.look(false).await
     }

@@ -31,6 +31,10 @@ pub struct Process {
     pub beat_ms: UnixMillis,
     /// When a worker of it was last alive.
     pub worker_beat_ms: Option<UnixMillis>,
+    /// Bytes in its object log without file and row.
+    pub log_bytes: i64,
+    /// When the oldest object of those was received.
+    pub log_oldest_ms: Option<UnixMillis>,
 }
 
 /// What was freed of processes that are gone.
@@ -68,6 +72,8 @@ impl Store {
             beats: Set(process.beats),
             beat_at: Set(process.beat_ms),
             worker_beat_at: Set(process.worker_beat_ms),
+            log_bytes: Set(process.log_bytes),
+            log_oldest_at: Set(process.log_oldest_ms),
             ..Default::default()
         };
         let tx = self.begin().await?;
@@ -78,6 +84,8 @@ impl Store {
                         process::Column::Beats,
                         process::Column::BeatAt,
                         process::Column::WorkerBeatAt,
+                        process::Column::LogBytes,
+                        process::Column::LogOldestAt,
                     ])
                     .to_owned(),
             )
@@ -136,6 +144,8 @@ impl From<process::Model> for Process {
             beats: row.beats,
             beat_ms: row.beat_at,
             worker_beat_ms: row.worker_beat_at,
+            log_bytes: row.log_bytes,
+            log_oldest_ms: row.log_oldest_at,
         }
     }
 }

@@ -11,6 +11,9 @@ const SCREEN_STUCK_MS: i64 = 15 * 60_000;
 const JOB_STUCK_MS: i64 = 6 * 3_600_000;
 /// A series whose images stopped coming so long ago and that nobody settled is stuck.
 const SERIES_STUCK_MS: i64 = 10 * 60_000;
+/// An object that lies in a log for longer without file and row is stuck: the recorder needs seconds, and no more than
+/// a minute while objects come faster than it records.
+const LOG_STUCK_MS: i64 = 5 * 60_000;
 /// A delivery that waits for longer is stuck, unless someone paused its destination.
 const DELIVERY_STUCK_MS: i64 = 3_600_000;
 
@@ -36,14 +39,22 @@ pub struct Stuck {
     pub series: u64,
     /// Deliveries.
     pub deliveries: u64,
+    /// Object logs, of the other processes.
+    pub logs: u64,
 }
 
 impl Stuck {
     /// All of it.
     #[must_use]
     pub fn all(&self) -> u64 {
-        self.jobs + self.series + self.deliveries
+        self.jobs + self.series + self.deliveries + self.logs
     }
+}
+
+/// Whether an object that was received then should have its file and its row by now.
+#[must_use]
+pub fn lies_long(received_ms: UnixMillis, now_ms: UnixMillis) -> bool {
+    received_ms < now_ms - LOG_STUCK_MS
 }
 
 /// What the network said of the studies screened since some moment.
@@ -80,7 +91,7 @@ impl Store {
             .await
     }
 
-    /// Work that should be done by now.
+    /// Work that should be done by now; of object logs those of other processes, as they last told.
     ///
     /// # Errors
     /// When the database fails.
@@ -100,10 +111,22 @@ impl Store {
         let deliveries = "SELECT COUNT(*) AS n FROM delivery d \
                           LEFT JOIN destination p ON p.name = d.destination \
                           WHERE d.state IN ('waiting', 'sending') AND d.created_at < $1 AND p.paused_at IS NULL";
+        let logs = "SELECT COUNT(*) AS n FROM process WHERE log_oldest_at < $1 AND run <> $2";
+        let logs = {
+            let values = vec![
+                (now_ms - LOG_STUCK_MS).into(),
+                self.run().unwrap_or_default().into(),
+            ];
+            let found = Count::find_by_statement(self.statement(logs, values))
+                .one(self.read())
+                .await?;
+            found.map_or(0, |c| u64::try_from(c.n).unwrap_or(0))
+        };
         Ok(Stuck {
             jobs: count(jobs, &[now_ms - SCREEN_STUCK_MS, now_ms - JOB_STUCK_MS]).await?,
             series: count(series, &[now_ms - SERIES_STUCK_MS]).await?,
             deliveries: count(deliveries, &[now_ms - DELIVERY_STUCK_MS]).await?,
+            logs,
         })
     }
 

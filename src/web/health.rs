@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::clock::UnixMillis;
+use crate::intake::{Backlog, Unrecorded};
 use crate::outbox::Shared;
 use crate::store::watch::{Said, Stuck};
 
@@ -16,6 +17,8 @@ pub struct Watched {
     pub day: Said,
     /// And in the last 30 days.
     pub month: Said,
+    /// What lies in logs of receivers that are dead, as far as this process is none that takes them over.
+    pub left: Unrecorded,
 }
 
 /// Shared by all parts; a clone is the same thing.
@@ -27,6 +30,8 @@ pub struct Health {
     pub failing_destinations: Arc<Shared<String>>,
     /// Alerts that reached nobody, and that no step is left for.
     pub unreached_alerts: Arc<AtomicU64>,
+    /// What lies in the object log of this process.
+    pub backlog: Backlog,
     not_ready: Arc<RwLock<Option<String>>>,
     watched: Arc<RwLock<Watched>>,
     works_here: Arc<AtomicBool>,
@@ -38,6 +43,7 @@ impl Default for Health {
             last_worker_beat_ms: Arc::new(AtomicI64::new(0)),
             failing_destinations: Arc::default(),
             unreached_alerts: Arc::new(AtomicU64::new(0)),
+            backlog: Backlog::default(),
             not_ready: Arc::new(RwLock::new(Some("starting".to_owned()))),
             watched: Arc::default(),
             works_here: Arc::default(),

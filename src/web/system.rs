@@ -21,6 +21,8 @@ struct ProcessRow {
     started: String,
     heard: String,
     silent: bool,
+    /// What lies in its object log.
+    log: String,
 }
 
 struct QueueRow {
@@ -129,7 +131,23 @@ fn row(process: &Process, shares: bool, state: &WebState) -> ProcessRow {
             "now".into()
         },
         silent: shares && silent_ms > SILENT_MS,
+        log: in_log(process, state),
     }
+}
+
+/// What lies in the object log of a process, and for how long.
+fn in_log(process: &Process, state: &WebState) -> String {
+    let here = state.health.backlog.unrecorded();
+    let (bytes, oldest_ms) = if state.store.run() == Some(process.run.as_str()) {
+        (here.bytes, here.oldest_ms)
+    } else {
+        let bytes = u64::try_from(process.log_bytes).unwrap_or(0);
+        (bytes, process.log_oldest_ms)
+    };
+    oldest_ms.map_or("nothing".into(), |at| {
+        let age = waiting(state.clock.now_ms() - at);
+        format!("{} MB, the oldest for {age}", bytes.div_ceil(1_000_000))
+    })
 }
 
 fn work(kind: &str) -> &'static str {
@@ -155,6 +173,11 @@ pub(super) fn stuck(stuck: &crate::store::watch::Stuck) -> Vec<String> {
             stuck.deliveries,
             "delivery",
             "waiting for more than an hour",
+        ),
+        (
+            stuck.logs,
+            "object log",
+            "images that were received more than 5 minutes ago are not recorded",
         ),
     ];
     all.into_iter()

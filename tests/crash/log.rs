@@ -258,6 +258,41 @@ impl Held {
     }
 }
 
+/// What was acknowledged and cannot be recorded at present is counted, with its age, until it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lies_in_the_log_is_told() {
+    let files = dicom_files(&sample("one"))[..12].to_vec();
+    let uid = study_uid(&files[0]);
+    for database in databases() {
+        let (data, url) = (tempfile::tempdir().unwrap(), database.fresh_url());
+        let server = TestServer::start_in(data.path(), &url);
+        let url = Some(url).filter(|u| !u.is_empty());
+        let store = Store::open(url.as_deref(), data.path()).await.unwrap();
+        let held = Held::hold(&store, &database, data.path(), &uid).await;
+        let began = Instant::now();
+        assert!(server.send(&files).0, "acknowledged");
+        let told = async |what: &str| server.metric(&format!("firstread_object_log_{what}")).await;
+        assert!((told("objects").await - 12.0).abs() < 0.1, "{database:?}");
+        let bytes: u64 = files
+            .iter()
+            .map(|f| std::fs::metadata(f).unwrap().len())
+            .sum();
+        let counted = told("bytes").await / bytes as f64;
+        assert!((0.9..1.5).contains(&counted), "{counted} of {bytes}");
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        let age = told("oldest_seconds").await;
+        let at_most = began.elapsed().as_secs_f64();
+        assert!((1.0..=at_most).contains(&age), "{age} of {at_most}");
+        held.end().await;
+        while told("objects").await > 0.0 {
+            assert!(began.elapsed() < Duration::from_secs(30), "never recorded");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert!(told("bytes").await + told("oldest_seconds").await < 0.1);
+        server.wait_for(&uid, |i| i["images"] == files.len()).await;
+    }
+}
+
 /// A backup that is made while acknowledged objects have no row yet restores to a system that records them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_holds_what_lies_in_the_log_and_is_not_recorded() {

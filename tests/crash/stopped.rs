@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Instant;
 
 use firstread::store::Store;
 use firstread::store::trail::{Entry, Wanted};
@@ -54,7 +55,9 @@ async fn whoever_stops_says_so_last_and_the_chain_holds() {
             answers
         });
         while server.item(&uid).await.is_none() {}
+        let began = Instant::now();
         assert!(server.terminate(), "it ends well");
+        eprintln!("stopped within {:?}", began.elapsed());
         assert!(asking.await.unwrap() > 0);
 
         let kept = trail(&url, data).await;

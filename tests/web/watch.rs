@@ -1,10 +1,11 @@
 //! Work that is stuck is said on every page, in the metrics and in the log; so is what the network says of late.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use firstread::clock::{Clock as _, SystemClock};
 use firstread::store::accounts::Role;
-use firstread::store::entity::job;
+use firstread::store::entity::{job, process};
 use firstread::store::watch::{Said, Stuck};
 use sea_orm::{ActiveModelTrait as _, ActiveValue::Set};
 
@@ -72,6 +73,23 @@ async fn left_undone(site: &Site, now_ms: i64) {
         let at_ms = now_ms - minutes * MINUTE_MS;
         assert!(site.store.send_test(name, at_ms).await.unwrap());
     }
+    // receivers that last told what lies in their logs; the clock of a web process does not reach there
+    for (run, minutes) in [("0a", Some(6)), ("0b", Some(4)), ("0c", None)] {
+        let row = process::ActiveModel {
+            run: Set(run.into()),
+            node: Set("elsewhere".into()),
+            role: Set("receiver".into()),
+            version: Set("0".into()),
+            started_at: Set(now_ms - DAY_MS),
+            beats: Set(1),
+            beat_at: Set(now_ms),
+            worker_beat_at: Set(None),
+            log_bytes: Set(minutes.map_or(0, |_| 7_000_000)),
+            log_oldest_at: Set(minutes.map(|m| now_ms - m * MINUTE_MS)),
+            ..Default::default()
+        };
+        row.insert(&db).await.unwrap();
+    }
     // whoever paused it knows that it waits
     let by = Some("anna");
     assert!(
@@ -80,6 +98,31 @@ async fn left_undone(site: &Site, now_ms: i64) {
             .await
             .unwrap()
     );
+}
+
+/// The log of a receiver that died with two objects in it, of 5,000 and 100 bytes, and no receiver to take it over:
+/// as `src/intake/log/` lays it out.
+fn log_of_the_dead(data: &Path, received_at: i64) {
+    let id = [7; 16];
+    let mut segment = [b"FRlog 01".as_slice(), &id].concat();
+    segment.resize(4096, 0);
+    for (bytes, received_at) in [(5_000_u32, received_at), (100, received_at + 1)] {
+        let at = segment.len();
+        segment.extend(b"FRobject");
+        segment.extend(id);
+        segment.extend(bytes.to_le_bytes());
+        segment.extend([0; 8]);
+        segment.extend(received_at.to_le_bytes());
+        segment.resize(at + 252, 0);
+        let checksum = crc32fast::hash(&segment[at..]);
+        segment.extend(checksum.to_le_bytes());
+        segment.resize((at + 256 + bytes as usize).next_multiple_of(4096), 1);
+    }
+    segment.resize(1 << 16, 2);
+    let log = data.join("log/00dead00");
+    std::fs::create_dir_all(&log).unwrap();
+    std::fs::write(log.join("lock"), "").unwrap();
+    std::fs::write(log.join("0-1.segment"), segment).unwrap();
 }
 
 fn near(said: Said, studies: u64, mean: f64) {
@@ -101,6 +144,7 @@ async fn what_is_stuck_and_what_the_network_says_of_late_is_told() {
             jobs: 2,
             series: 1,
             deliveries: 1,
+            logs: 1,
         };
         assert_eq!(stuck, expected);
         let since = async |ms: i64| site.store.said_since(now_ms - ms).await.unwrap();
@@ -117,6 +161,7 @@ async fn told_by_a_server(site: &Site) {
     site.user("watching", Role::Admin).await;
     let role = ("FIRSTREAD_PROCESS__ROLE".to_owned(), "web".to_owned());
     let data = tempfile::tempdir().unwrap();
+    log_of_the_dead(data.path(), SystemClock.now_ms() - 7 * MINUTE_MS);
     let server = TestServer::start_in_with(data.path(), &site.database_url, &[role]);
     let url = |path: &str| format!("http://{}{path}", server.http);
     let client = browser();
@@ -140,6 +185,11 @@ async fn told_by_a_server(site: &Site) {
     for line in [
         "firstread_stuck{what=\"series\"} 1",
         "firstread_stuck{what=\"deliveries\"} 1",
+        "firstread_stuck{what=\"logs\"} 2",
+        "firstread_object_log_objects 2",
+        "firstread_object_log_bytes 12288",
+        "firstread_object_log_oldest_seconds 42",
+        "firstread_database_up 1",
         "firstread_probability_mean{window=\"1d\"} 0.8",
         "firstread_probability_studies{window=\"1d\"} 4",
         "firstread_probability_mean{window=\"30d\"} 0.35",
@@ -165,6 +215,8 @@ async fn told_by_a_server(site: &Site) {
     for words in [
         "1 series: not complete",
         "1 delivery: waiting",
+        "2 object logs: images that were received more than 5 minutes ago are not recorded",
+        "7 MB, the oldest for 6 min",
         "80 %",
         "35 %",
     ] {

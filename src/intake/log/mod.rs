@@ -16,11 +16,13 @@
 //! checksums of head and file: what is left of an earlier life, or torn by a crash, is never taken for an object.
 //! A process that starts takes over the logs of those that died (`replay`); several receivers can share a folder.
 
+mod backlog;
 mod record;
 mod replay;
 mod segment;
 mod writer;
 
+pub use backlog::{Backlog, Unrecorded, left_behind};
 pub use replay::{Found, take_over};
 pub use segment::Place;
 pub use writer::{Append, Entry, Log, LogLimits, Logged, NotLogged};
@@ -47,6 +49,24 @@ pub struct LogFolder {
 }
 
 const LOCK: &str = "lock";
+
+/// Folders of logs below `logs` in which objects may be: not those that are begun and not locked yet, or put aside as damaged.
+fn logs_in(logs: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let entries = match std::fs::read_dir(logs) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e),
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if !name.starts_with('.') && path.is_dir() {
+            paths.push(path);
+        }
+    }
+    Ok(paths)
+}
 
 impl LogFolder {
     /// A new one below `logs`.

@@ -1,14 +1,14 @@
 //! Taking over what a process that died had acknowledged.
 
 use std::io::{self, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tracing::{error, warn};
 
-use super::LogFolder;
 use super::record::Head;
 use super::segment::{Place, Segment, scan};
+use super::{LogFolder, logs_in};
 
 const SEGMENT: &str = "segment";
 
@@ -37,23 +37,22 @@ pub struct Found {
 /// When the folder or a segment cannot be read. The logs taken over so far are free again then.
 pub fn take_over(logs: &Path) -> io::Result<Vec<Left>> {
     let mut all = Vec::new();
-    let entries = match std::fs::read_dir(logs) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(all),
-        Err(e) => return Err(e),
-    };
-    for entry in entries {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        // begun, not locked yet, or put aside as damaged
-        if name.starts_with('.') || !path.is_dir() {
-            continue;
-        }
+    for path in logs_in(logs)? {
         if let Some(folder) = LogFolder::of_dead(path) {
             all.push(Left::read(folder)?);
         }
     }
     Ok(all)
+}
+
+/// Segments of a log.
+pub(super) fn segments_of(folder: &LogFolder) -> io::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(&folder.path)? {
+        paths.push(entry?.path());
+    }
+    paths.retain(|path| path.extension().is_some_and(|e| e == SEGMENT));
+    Ok(paths)
 }
 
 impl Left {
@@ -63,12 +62,7 @@ impl Left {
             found: Vec::new(),
             damaged: 0,
         };
-        let mut paths = Vec::new();
-        for entry in std::fs::read_dir(&left.folder.path)? {
-            paths.push(entry?.path());
-        }
-        paths.retain(|path| path.extension().is_some_and(|e| e == SEGMENT));
-        for path in paths {
+        for path in segments_of(&left.folder)? {
             left.read_segment(&path)?;
         }
         left.found.sort_by_key(|found| found.head.received_at);
@@ -100,6 +94,7 @@ impl Left {
                         id,
                         offset: record.offset,
                         file_bytes: record.head.file_bytes,
+                        received_at: record.head.received_at,
                     },
                     head: record.head,
                 });
@@ -139,11 +134,10 @@ impl Left {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::FileExt as _;
-    use std::path::PathBuf;
 
     use tokio::sync::{mpsc, oneshot};
 
-    use super::super::{Append, Entry, Log, LogLimits, Logged};
+    use super::super::{Append, Backlog, Entry, Log, LogLimits, Logged, Unrecorded, left_behind};
     use super::*;
     use crate::dicom::receive::Pool;
 
@@ -188,8 +182,16 @@ mod tests {
     }
 
     fn start(folder: &Path, pool: &Arc<Pool>) -> (Log, mpsc::Receiver<Logged>) {
+        start_telling(folder, pool, &Backlog::default())
+    }
+
+    fn start_telling(
+        folder: &Path,
+        pool: &Arc<Pool>,
+        backlog: &Backlog,
+    ) -> (Log, mpsc::Receiver<Logged>) {
         let (to, logged) = mpsc::channel(1000);
-        let log = Log::start(folder, LIMITS, pool, &to, |l| l).unwrap();
+        let log = Log::start(folder, LIMITS, pool, backlog.clone(), &to, |l| l).unwrap();
         (log, logged)
     }
 
@@ -229,7 +231,8 @@ mod tests {
     #[test]
     fn everything_acknowledged_is_found_over_several_segments() {
         let (folder, pool) = (tempfile::tempdir().unwrap(), Arc::<Pool>::default());
-        let (log, mut logged) = start(folder.path(), &pool);
+        let backlog = Backlog::default();
+        let (log, mut logged) = start_telling(folder.path(), &pool, &backlog);
         let sent = objects(70);
         append(&log, &pool, &sent);
         assert!(
@@ -238,12 +241,17 @@ mod tests {
         );
         let copy = crashed(folder.path());
         assert!(segments(copy.path()).len() > 1);
+        let lies = backlog.unrecorded();
+        assert_eq!((lies.objects, lies.oldest_ms), (70, Some(0)));
+        assert_eq!(lies.bytes, log.waiting_bytes());
+        assert_eq!(left_behind(copy.path()).unwrap(), lies, "by heads alone");
+        assert_eq!(left_behind(folder.path()).unwrap().objects, 0, "it lives");
         assert_eq!(read_all(copy.path(), &pool), (sent, 0));
         // settled: nothing is left, neither for a restart nor behind a clean end
         while let Ok(l) = logged.try_recv() {
             log.settled(l.place);
         }
-        assert_eq!(log.waiting_bytes(), 0);
+        assert_eq!(backlog.unrecorded(), Unrecorded::default());
         let runtime = tokio::runtime::Builder::new_current_thread().build();
         runtime.unwrap().block_on(log.end());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
@@ -326,7 +334,8 @@ mod tests {
             reserve_bytes: u64::MAX / 2,
             ..LIMITS
         };
-        let log = Log::start(folder.path(), limits, &pool, &to, |l: Logged| l).unwrap();
+        let backlog = Backlog::default();
+        let log = Log::start(folder.path(), limits, &pool, backlog, &to, |l: Logged| l).unwrap();
         let (durable, told) = oneshot::channel();
         assert!(log.append(Append {
             checksum: 0,

@@ -33,6 +33,7 @@ pub struct Place {
     pub(super) id: SegmentId,
     pub(super) offset: u64,
     pub(super) file_bytes: u32,
+    pub(super) received_at: i64,
 }
 
 impl Segment {

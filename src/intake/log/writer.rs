@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tracing::{error, warn};
 
+use super::backlog::Backlog;
 use super::record::Head;
 use super::segment::{Place, RECORDS_AT, Segment, WRITE_RECORDS_MAX};
 use super::{LogFolder, SegmentId};
@@ -113,8 +114,7 @@ struct Activity {
     started: Instant,
     /// When something was appended last, in milliseconds since the start.
     last_ms: AtomicU64,
-    /// Bytes of records without file and row.
-    waiting_bytes: AtomicU64,
+    backlog: Backlog,
 }
 
 struct Writer {
@@ -148,6 +148,7 @@ impl Log {
         logs: &Path,
         limits: LogLimits,
         pool: &Arc<Pool>,
+        backlog: Backlog,
         to: &mpsc::Sender<T>,
         wrap: fn(Logged) -> T,
     ) -> io::Result<Self> {
@@ -156,7 +157,7 @@ impl Log {
         let shared = Arc::new(Activity {
             started: Instant::now(),
             last_ms: AtomicU64::new(0),
-            waiting_bytes: AtomicU64::new(0),
+            backlog,
         });
         let mut lanes = Vec::with_capacity(LANES);
         for lane in 0..LANES {
@@ -234,9 +235,7 @@ impl Log {
     pub fn taken_over(&self, place: &Place) {
         place.segment.expect_settling(1);
         let bytes = record_bytes(place.file_bytes);
-        self.shared
-            .waiting_bytes
-            .fetch_add(bytes, Ordering::Relaxed);
+        self.shared.backlog.add(place.received_at, bytes);
     }
 
     /// How long ago something was appended.
@@ -248,17 +247,15 @@ impl Log {
 
     /// A record of so many bytes has its file and its row.
     pub fn settled(&self, place: Place) {
-        let bytes = record_bytes(place.file_bytes);
+        let (received_at, bytes) = (place.received_at, record_bytes(place.file_bytes));
         place.settle();
-        self.shared
-            .waiting_bytes
-            .fetch_sub(bytes, Ordering::Relaxed);
+        self.shared.backlog.take(received_at, bytes);
     }
 
     /// Bytes of records without file and row.
     #[must_use]
     pub fn waiting_bytes(&self) -> u64 {
-        self.shared.waiting_bytes.load(Ordering::Relaxed)
+        self.shared.backlog.bytes()
     }
 }
 
@@ -356,6 +353,7 @@ impl Writer {
                 id,
                 offset,
                 file_bytes: head.file_bytes,
+                received_at: head.received_at,
             });
             offset += append.object.blocks().len() as u64;
         }
@@ -368,9 +366,10 @@ impl Writer {
         }
         active.end = offset;
         segment.expect_settling(places.len() as u64);
-        self.shared
-            .waiting_bytes
-            .fetch_add(bytes, Ordering::Relaxed);
+        for place in &places {
+            let bytes = record_bytes(place.file_bytes);
+            self.shared.backlog.add(place.received_at, bytes);
+        }
         Ok(places)
     }
 
@@ -378,7 +377,7 @@ impl Writer {
     fn check_space(&self, bytes: u64) -> io::Result<()> {
         let disk = rustix::fs::statvfs(&self.folder.path)?;
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        let waiting = self.shared.waiting_bytes.load(Ordering::Relaxed);
+        let waiting = self.shared.backlog.bytes();
         if free
             < self
                 .limits

@@ -20,6 +20,8 @@ pub struct Model {
     pub beats: i64,
     pub beat_at: i64,
     pub worker_beat_at: Option<i64>,
+    pub log_bytes: i64,
+    pub log_oldest_at: Option<i64>,
 }
 
 /// Joins are written as queries where they are needed.
