@@ -3,12 +3,16 @@
 //! ```text
 //! backup.json            what the backup holds; written last, a backup without it is unfinished
 //! database/              a copy of SQLite, or a file a table
-//! files/                 the data folder without spool and database
+//! files/                 the data folder without spool and database, and what earlier backups had beside
+//! files.list             files of this backup: nothing else is restored
+//! left_over.list         files and folders of earlier backups that the data folder has no more
 //! ```
 //! Files are moved into place before the database knows them, so whoever copies the database first
 //! has them all. Only the object log goes before the database: what was acknowledged is in it until its row is
 //! written, so it is in the copy of the one or of the other. Who starts on a restored folder records what the log
 //! has and the database lacks. What never changes is not copied again into a folder that has it already.
+//!
+//! A backup takes nothing away by itself: what retention removed since stays, beside, until somebody asks to prune.
 
 mod copy;
 
@@ -21,10 +25,15 @@ use crate::store::dump::{DumpFacts, Kept, SQLITE_FILE};
 use crate::store::files::wait_alone;
 use crate::store::turns::Duty;
 use crate::store::{Store, StoreError};
-use copy::Copied;
+use copy::Copying;
+pub use copy::{Copied, LeftOver};
 
 /// Says what a backup holds.
 const MANIFEST: &str = "backup.json";
+/// Files of the backup, each with a zero byte behind it.
+const LISTED: &str = "files.list";
+/// What is there beside them.
+const LEFT_OVER: &str = "left_over.list";
 /// Layout of a backup; another is not read.
 const FORMAT: u32 = 1;
 /// Missing files that are named.
@@ -45,6 +54,12 @@ pub struct Manifest {
     pub files: u64,
     /// Their length in all.
     pub bytes: u64,
+    /// Whether they are listed, and only those restored; not in backups of earlier versions.
+    #[serde(default)]
+    pub listed: bool,
+    /// What `files/` has beside them.
+    #[serde(default)]
+    pub left_over: LeftOver,
 }
 
 /// What was checked after a restore.
@@ -58,8 +73,23 @@ pub struct Checked {
     pub named: Vec<String>,
 }
 
-/// Backs up what `url` and `data` hold into a folder that is empty or an earlier backup of the same.
-/// The server may run meanwhile.
+/// A failure with a file or folder, in words.
+fn io(what: &Path) -> impl FnOnce(std::io::Error) -> String {
+    let what = what.display().to_string();
+    move |e| format!("{what}: {e}")
+}
+
+/// Does what blocks elsewhere.
+async fn aside<T: Send + 'static>(
+    folder: &Path,
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> Result<T, String> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|e| e.to_string())?.map_err(io(folder))
+}
+
+/// Backs up what `url` and `data` hold into a folder that is empty or an earlier backup of the same, and removes what
+/// that has beside if `prune` asks for it. The server may run meanwhile.
 ///
 /// # Errors
 /// In words.
@@ -67,6 +97,7 @@ pub async fn back_up(
     url: Option<&str>,
     data: &Path,
     into: &Path,
+    prune: bool,
     now_ms: UnixMillis,
 ) -> Result<(Manifest, Copied), String> {
     check_target(data, into)?;
@@ -75,14 +106,8 @@ pub async fn back_up(
     let turn = store.wait_for_turn(Duty::Retention).await;
     let turn = turn.map_err(database)?;
     let folder = data.to_path_buf();
-    let alone = tokio::task::spawn_blocking(move || wait_alone(&folder, "retention.lock"));
-    let alone = alone.await.map_err(|e| e.to_string())?;
-    let _alone = alone.map_err(|e| format!("{}: {e}", data.display()))?;
+    let _alone = aside(data, move || wait_alone(&folder, "retention.lock")).await?;
     let manifest = into.join(MANIFEST);
-    let io = |what: &Path| {
-        let what = what.display().to_string();
-        move |e: std::io::Error| format!("{what}: {e}")
-    };
     if manifest.exists() {
         std::fs::remove_file(&manifest).map_err(io(&manifest))?;
     }
@@ -93,32 +118,59 @@ pub async fn back_up(
     for folder in [&tables, &files] {
         std::fs::create_dir_all(folder).map_err(io(folder))?;
     }
-    let (from, to) = (data.to_path_buf(), files.clone());
-    let logged = tokio::task::spawn_blocking(move || copy::log(&from, &to));
-    let logged = logged
-        .await
-        .map_err(|e| e.to_string())?
-        .map_err(io(&files))?;
+    let lists = [into.join(LISTED), into.join(LEFT_OVER)];
+    let mut copying = Copying::begin(data, &files, &lists[0], &lists[1]).map_err(io(into))?;
+    let copying = aside(&files, move || copying.log().map(|()| copying)).await?;
     let facts = store.dump(&tables).await.map_err(database)?;
-    let (from, to) = (data.to_path_buf(), files.clone());
-    let copied = tokio::task::spawn_blocking(move || copy::all_but_log(&from, &to));
-    let copied = copied
-        .await
-        .map_err(|e| e.to_string())?
-        .map_err(io(&files))?
-        .and(logged);
-    turn.end().await.map_err(database)?;
-    let made = Manifest {
+    let copied = aside(&files, move || copying.all_but_log()).await?;
+    for list in &lists {
+        let synced = std::fs::File::open(list).and_then(|f| f.sync_all());
+        synced.map_err(io(list))?;
+    }
+    let mut made = Manifest {
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         made_at: rfc3339(now_ms),
         database: facts,
         files: copied.files,
         bytes: copied.bytes,
+        listed: true,
+        left_over: copied.left_over,
     };
-    let text = serde_json::to_vec_pretty(&made).map_err(|e| e.to_string())?;
-    copy::write_durably(&manifest, &text).map_err(io(&manifest))?;
+    write_manifest(&manifest, &made)?;
+    if prune {
+        if copied.left_over.files > 0 {
+            let not = |e| format!("the backup is finished, but nothing was pruned: {e}");
+            all_there(&store, data).await.map_err(not)?;
+        }
+        let (from, list) = (files.clone(), lists[1].clone());
+        aside(&files, move || copy::remove(&from, &list)).await?;
+        copy::write_durably(&lists[1], &[]).map_err(io(&lists[1]))?;
+        made.left_over = LeftOver::default();
+        write_manifest(&manifest, &made)?;
+    }
+    turn.end().await.map_err(database)?;
     Ok((made, copied))
+}
+
+fn write_manifest(to: &Path, made: &Manifest) -> Result<(), String> {
+    let text = serde_json::to_vec_pretty(made).map_err(|e| e.to_string())?;
+    copy::write_durably(to, &text).map_err(io(to))
+}
+
+/// A data folder that lacks what its database counts on, as one whose disk is not mounted, must not cost the backup
+/// what it has.
+async fn all_there(store: &Store, data: &Path) -> Result<(), String> {
+    let checked = check_files(store, data).await.map_err(database)?;
+    if checked.missing == 0 {
+        return Ok(());
+    }
+    Err(format!(
+        "{} files that the database counts on are not in {}: {}",
+        checked.missing,
+        data.display(),
+        checked.named.join(", ")
+    ))
 }
 
 /// Puts a backup into a data folder and a database that are empty, and checks that every file is there.
@@ -148,9 +200,12 @@ pub async fn restore(
     }
     std::fs::create_dir_all(data).map_err(|e| format!("{}: {e}", data.display()))?;
     let (files, target) = (from.join("files"), data.to_path_buf());
-    let copied = tokio::task::spawn_blocking(move || copy::data_folder(&files, &target));
-    let copied = copied.await.map_err(|e| e.to_string())?;
-    copied.map_err(|e| format!("{}: {e}", data.display()))?;
+    let list = manifest.listed.then(|| from.join(LISTED));
+    aside(data, move || match list {
+        Some(list) => copy::listed(&files, &target, &list),
+        None => copy::all(&files, &target),
+    })
+    .await?;
     let tables = from.join("database");
     if to_postgres {
         let store = Store::open_as_it_is(url, data).await.map_err(database)?;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{BAD_INPUT, Failure, block_on, settings};
-use crate::backup;
+use crate::backup::{self, LeftOver};
 use crate::clock::{Clock, SystemClock};
 
 /// Copy database and files into a folder, while the server runs.
@@ -13,6 +13,10 @@ use crate::clock::{Clock, SystemClock};
 pub(super) struct Backup {
     /// A folder that is empty, or an earlier backup: what it has already is not copied again.
     folder: PathBuf,
+    /// Remove from the folder what earlier backups had and the data folder has no more, as what retention removed;
+    /// it is never restored, and stays otherwise.
+    #[arg(long)]
+    prune: bool,
     /// Data folder.
     #[arg(long)]
     data: Option<PathBuf>,
@@ -39,7 +43,8 @@ pub(super) fn back_up(arguments: Backup) -> Result<(), Failure> {
     block_on(async {
         let now_ms = SystemClock.now_ms();
         let (data, into) = (&config.listen.data, &arguments.folder);
-        let made = backup::back_up(config.database_url(), data, into, now_ms).await;
+        let made = backup::back_up(config.database_url(), data, into, arguments.prune, now_ms);
+        let made = made.await;
         let (manifest, copied) = made.map_err(|e| (BAD_INPUT, e))?;
         println!(
             "backup of {}: {} files, {} MB, of which {} files were there already",
@@ -48,6 +53,18 @@ pub(super) fn back_up(arguments: Backup) -> Result<(), Failure> {
             copied.bytes / 1_000_000,
             copied.kept
         );
+        let LeftOver { files, bytes } = copied.left_over;
+        if files > 0 {
+            let megabytes = bytes.div_ceil(1_000_000);
+            let what = format!("{files} files ({megabytes} MB) of earlier backups");
+            if arguments.prune {
+                println!("removed {what} that the data folder has no more");
+            } else {
+                println!(
+                    "kept beside it: {what} that the data folder has no more; --prune removes them"
+                );
+            }
+        }
         Ok(())
     })
 }

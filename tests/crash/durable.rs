@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use crate::common::{BINARY, TestServer, databases, dicom_files, modified, sample, study_uid};
+use crate::retention::{DAY_MS, age, images, read, study, until};
 use firstread::store::Store;
 
 fn firstread(arguments: &[&str], url: &str) -> Output {
@@ -92,6 +93,79 @@ async fn a_backup_made_under_load_restores_to_a_consistent_system() {
         }
         server.wait_until_idle().await;
         assert!(server.item(&study_uid(&third[0])).await.is_some());
+    }
+}
+
+/// What retention removed stays in the backup, is never restored, and goes when somebody asks.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_retention_took_away_is_not_restored_and_goes_from_the_backup_when_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, of_old) = study(folder.path(), 31, 3);
+    let (fresh, of_fresh) = study(folder.path(), 32, 2);
+    for database in databases() {
+        let url = database.fresh_url();
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        let (data, copy) = (at("data"), at("copy"));
+        std::fs::create_dir(&data).unwrap();
+        let server = TestServer::start_in(&data, &url);
+        for (uid, files) in [(&old, &of_old), (&fresh, &of_fresh)] {
+            assert!(server.send(files).0);
+            server.wait_until_ranked(uid).await;
+        }
+        server.wait_until_idle().await;
+        read(&server, &old).await;
+        drop(server);
+        age(&url, &data, &old, 2 * DAY_MS).await;
+        let back_up = ["backup", text(&copy), "--data", text(&data)];
+        let pruning = ["backup", text(&copy), "--prune", "--data", text(&data)];
+        let said = succeed(&back_up, &url);
+        assert!(
+            !said.contains("--prune"),
+            "nothing is left over yet: {said}"
+        );
+        let in_copy = |uid: &str| images(&copy.join("files"), uid);
+        assert_eq!((in_copy(&old), in_copy(&fresh)), (3, 2));
+
+        let days = ("FIRSTREAD_RETENTION__READ_DAYS".to_owned(), "1".to_owned());
+        let server = TestServer::start_in_with(&data, &url, &[days]);
+        until("its images go", || images(&data, &old) == 0).await;
+        drop(server);
+        let said = succeed(&back_up, &url);
+        assert!(said.contains("kept beside it: 3 files"), "{said}");
+        assert_eq!((in_copy(&old), in_copy(&fresh)), (3, 2), "nobody asked");
+        let restore = |name: &str| {
+            let (restored, fresh_url) = (at(name), database.fresh_url());
+            let said = succeed(
+                &["restore", text(&copy), "--data", text(&restored)],
+                &fresh_url,
+            );
+            assert!(
+                said.contains("2 files that the database counts on are there"),
+                "{said}"
+            );
+            assert_eq!((images(&restored, &old), images(&restored, &fresh)), (0, 2));
+        };
+        restore("once");
+
+        // a disk that is not mounted is no reason to lose what the backup has
+        std::fs::rename(data.join("objects"), at("elsewhere")).unwrap();
+        let out = firstread(&pruning, &url);
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(
+            !out.status.success() && said.contains("nothing was pruned: 2 files"),
+            "{said}"
+        );
+        assert_eq!((in_copy(&old), in_copy(&fresh)), (3, 2));
+        std::fs::rename(at("elsewhere"), data.join("objects")).unwrap();
+
+        let said = succeed(&pruning, &url);
+        assert!(said.contains("removed 3 files"), "{said}");
+        assert_eq!((in_copy(&old), in_copy(&fresh)), (0, 2));
+        assert!(!copy.join("files/objects").join(&old).exists());
+        restore("again");
+        let said = succeed(&back_up, &url);
+        assert!(!said.contains("beside"), "{said}");
     }
 }
 

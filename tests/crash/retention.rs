@@ -12,10 +12,10 @@ use sea_orm::ConnectionTrait as _;
 use crate::common::{Database, TestServer, databases, dicom_files, modified, sample, tag};
 use crate::log::data_set;
 
-const DAY_MS: i64 = 86_400_000;
+pub const DAY_MS: i64 = 86_400_000;
 
 /// Some images of a sample as a study of its own: `n` makes it another.
-fn study(folder: &Path, n: u32, images: usize) -> (String, Vec<PathBuf>) {
+pub fn study(folder: &Path, n: u32, images: usize) -> (String, Vec<PathBuf>) {
     let files: Vec<PathBuf> = dicom_files(&sample("one"))
         .into_iter()
         .take(images)
@@ -39,7 +39,7 @@ fn study(folder: &Path, n: u32, images: usize) -> (String, Vec<PathBuf>) {
     (root, copies)
 }
 
-async fn read(server: &TestServer, uid: &str) {
+pub async fn read(server: &TestServer, uid: &str) {
     let url = format!("http://{}/api/v1/studies/{uid}/read", server.http);
     let client = reqwest::Client::new();
     let answer = client.post(url).bearer_auth(&server.token).send().await;
@@ -47,7 +47,7 @@ async fn read(server: &TestServer, uid: &str) {
 }
 
 /// Makes a study look as if everything about it had happened so long ago.
-async fn age(url: &str, data: &Path, uid: &str, by_ms: i64) {
+pub async fn age(url: &str, data: &Path, uid: &str, by_ms: i64) {
     let here = format!("sqlite://{}", data.join("firstread.db").display());
     let url = if url.is_empty() { &here } else { url };
     let db = sea_orm::Database::connect(url).await.unwrap();
@@ -60,7 +60,7 @@ async fn age(url: &str, data: &Path, uid: &str, by_ms: i64) {
     db.close().await.unwrap();
 }
 
-fn images(data: &Path, uid: &str) -> usize {
+pub fn images(data: &Path, uid: &str) -> usize {
     let series = data.join("objects").join(uid).join(format!("{uid}.1"));
     std::fs::read_dir(series).map_or(0, |all| {
         all.filter(|f| {
@@ -74,7 +74,7 @@ fn images(data: &Path, uid: &str) -> usize {
     })
 }
 
-async fn until(what: &str, done: impl Fn() -> bool) {
+pub async fn until(what: &str, done: impl Fn() -> bool) {
     let began = Instant::now();
     while !done() {
         assert!(began.elapsed() < Duration::from_secs(20), "{what}: never");
