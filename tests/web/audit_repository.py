@@ -2,6 +2,7 @@
 
 Syslog over TLS with client certificates (RFC 5425): octet counting, header (RFC 5424), and a DICOM audit message whose form
 is checked against the schema of PS3.15 A.5.1, transcribed below as tables. With DIES_AFTER it reads so many bytes and is gone.
+scripts/check-atna reads with it what rsyslog kept.
 """
 
 import base64
@@ -139,35 +140,40 @@ def frames(data):
         data = data[int(length):]
 
 
-port, ca, certificate, key = sys.argv[1:5]
-dies_after = int(sys.argv[5]) if len(sys.argv) > 5 else None
-context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-context.load_cert_chain(certificate, key)
-context.load_verify_locations(ca)
-context.verify_mode = ssl.CERT_REQUIRED
-listener = socket.create_server(("127.0.0.1", int(port)), reuse_port=False)
-print(listener.getsockname()[1], flush=True)
-while True:
-    plain, _ = listener.accept()
-    plain.settimeout(20)
-    try:
-        stream = context.wrap_socket(plain, server_side=True)
-    except (ssl.SSLError, OSError):
-        plain.close()
-        continue
-    received = b""
-    while part := stream.recv(65536 if dies_after is None else 1000):
-        received += part
-        if dies_after is not None and len(received) >= dies_after:
-            plain = stream.detach()
-            gone = socket.socket(fileno=plain)
-            gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            gone.close()
-            os._exit(0)
-    for message in frames(received):
-        print(json.dumps(read(message)), flush=True)
-    try:
-        stream.unwrap()
-    except (ssl.SSLError, OSError):
-        pass
-    stream.close()
+def main():
+    port, ca, certificate, key = sys.argv[1:5]
+    dies_after = int(sys.argv[5]) if len(sys.argv) > 5 else None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    context.load_verify_locations(ca)
+    context.verify_mode = ssl.CERT_REQUIRED
+    listener = socket.create_server(("127.0.0.1", int(port)), reuse_port=False)
+    print(listener.getsockname()[1], flush=True)
+    while True:
+        plain, _ = listener.accept()
+        plain.settimeout(20)
+        try:
+            stream = context.wrap_socket(plain, server_side=True)
+        except (ssl.SSLError, OSError):
+            plain.close()
+            continue
+        received = b""
+        while part := stream.recv(65536 if dies_after is None else 1000):
+            received += part
+            if dies_after is not None and len(received) >= dies_after:
+                plain = stream.detach()
+                gone = socket.socket(fileno=plain)
+                gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                gone.close()
+                os._exit(0)
+        for message in frames(received):
+            print(json.dumps(read(message)), flush=True)
+        try:
+            stream.unwrap()
+        except (ssl.SSLError, OSError):
+            pass
+        stream.close()
+
+
+if __name__ == "__main__":
+    main()
