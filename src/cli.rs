@@ -4,6 +4,7 @@ mod audit;
 mod backup;
 mod calibrate;
 mod memory;
+mod silence;
 mod simulate;
 mod tokens;
 mod validate;
@@ -127,6 +128,10 @@ pub fn main() -> ExitCode {
     // Arguments that clap refuses end the process with its code 2.
     let command = Arguments::parse().command;
     if !matches!(command, Command::Decode) {
+        if let Err(e) = silence::keep() {
+            eprintln!("firstread: {e}");
+            return ExitCode::FAILURE;
+        }
         memory::give_back_large_blocks();
     }
     let outcome = match command {

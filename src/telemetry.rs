@@ -2,6 +2,7 @@
 //!
 //! Whoever does something counts it with the macros of `metrics`; `/metrics` gives it to Prometheus.
 
+use std::io::IsTerminal as _;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -56,6 +57,8 @@ pub fn log_to_stderr(settings: &LogSettings) {
         .unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // colours are for people; the journal and files keep them as rubbish
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     // A second subscriber in one process (tests) is no reason to fail.
     if settings.json {

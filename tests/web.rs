@@ -45,6 +45,8 @@ mod reading;
 mod report;
 #[path = "web/roles.rs"]
 mod roles;
+#[path = "web/silence.rs"]
+mod silence;
 #[path = "web/site.rs"]
 mod site;
 #[path = "web/sso.rs"]

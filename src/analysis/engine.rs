@@ -16,6 +16,16 @@ use crate::followup::Repeats;
 /// Name of the measuring network.
 const MEASURING: &str = "volumetry";
 
+/// Keeps ONNX Runtime from telling its maker what it runs, where it stands in the environment before the library is loaded.
+pub const TELEMETRY_OFF: (&str, &str) = ("ORT_DISABLE_TELEMETRY", "1");
+
+/// Whether [`TELEMETRY_OFF`] is in force.
+#[must_use]
+pub fn is_silent() -> bool {
+    let (name, value) = TELEMETRY_OFF;
+    std::env::var_os(name).is_some_and(|is| is == value)
+}
+
 /// Settings of inference.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -109,8 +119,14 @@ impl Runtime {
     /// Loads the library. `threads` 0 takes all cores but one.
     ///
     /// # Errors
-    /// Says where the library or the models were looked for.
+    /// Says where the library or the models were looked for, and when the library would not be [silent](is_silent).
     pub fn load(settings: &EngineSettings) -> Result<Self, String> {
+        if !is_silent() {
+            let (name, value) = TELEMETRY_OFF;
+            return Err(format!(
+                "ONNX Runtime would tell its maker what it runs: {name} must be {value} when the program starts"
+            ));
+        }
         let library = find(&settings.onnxruntime, &library_places())
             .map_err(|e| format!("ONNX Runtime library: {e}; scripts/setup installs it"))?;
         let models = find(&settings.models, &places("models"))
@@ -118,6 +134,8 @@ impl Runtime {
         let environment = ort::init_from(&library)
             .map_err(|e| format!("ONNX Runtime library {}: {e}", library.display()))?
             .with_name("firstread")
+            // ort asks for it unless it is told not to
+            .with_telemetry(false)
             .build()
             .map_err(|e| format!("ONNX Runtime {}: {e}", library.display()))?;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);

@@ -20,7 +20,7 @@ mod volumetry_findings;
 
 pub(crate) use card::hex;
 pub use card::{ModelCard, NormOffsets};
-pub use engine::{Engine, EngineSettings, Runtime, norms_of};
+pub use engine::{Engine, EngineSettings, Runtime, TELEMETRY_OFF, is_silent, norms_of};
 pub use findings::{Measured, measure};
 pub use lesions::LESION_CODE;
 pub use measurement::{

@@ -338,6 +338,11 @@ impl TestServer {
         .await
     }
 
+    /// Of the process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits until nothing is left to do.
     pub async fn wait_until_idle(&self) {
         let started = Instant::now();
