@@ -14,6 +14,8 @@ mod loris;
 #[allow(dead_code, reason = "others use the rest")]
 #[path = "common/papers.rs"]
 mod papers;
+#[path = "crash/parsers.rs"]
+mod parsers;
 #[path = "crash/retention.rs"]
 mod retention;
 #[path = "crash/scale.rs"]

@@ -104,7 +104,7 @@ fn sources() -> Vec<Source> {
     };
     tracked()
         .into_iter()
-        .filter(|path| path != "Cargo.lock")
+        .filter(|path| !path.ends_with("Cargo.lock"))
         .filter_map(read)
         .collect()
 }
