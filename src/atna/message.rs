@@ -119,8 +119,10 @@ fn event_of(action: &str) -> Option<Event> {
         "settings.change" | "filter.change" => {
             event(SECURITY_ALERT, 'E', Some(SOFTWARE_CONFIGURATION))
         }
-        "settings.view" | "system.view" | "accounts.view" | "destinations.view"
-        | "deliveries.view" | "subscription.view" | "delivery.change" => RESTRICTED,
+        "settings.view" | "system.view" | "system.backup" | "system.restore" | "accounts.view"
+        | "destinations.view" | "deliveries.view" | "subscription.view" | "delivery.change" => {
+            RESTRICTED
+        }
         _ => return None,
     })
 }
@@ -397,6 +399,7 @@ mod tests {
         check("account.change", &["\"110113\"", "\"110137\""]);
         check("destination.change", &["\"110113\"", "\"110128\""]);
         check("order.change", &["\"110109\""]);
+        check("system.backup", &["\"110113\"", "\"110132\""]);
         check("system.start", &["\"110100\"", "\"110120\"", "\"110150\""]);
         check("never.heard.of", &["\"110113\"", "\"110132\""]);
         assert!(!is_known("never.heard.of"));

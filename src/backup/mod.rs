@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::{UnixMillis, rfc3339};
 use crate::store::dump::{DumpFacts, Kept, SQLITE_FILE};
 use crate::store::files::wait_alone;
+use crate::store::trail::{ActorKind, Deed};
 use crate::store::turns::Duty;
 use crate::store::{Store, StoreError};
 use copy::Copying;
@@ -89,7 +90,8 @@ async fn aside<T: Send + 'static>(
 }
 
 /// Backs up what `url` and `data` hold into a folder that is empty or an earlier backup of the same, and removes what
-/// that has beside if `prune` asks for it. The server may run meanwhile.
+/// that has beside if `prune` asks for it. The server may run meanwhile. Gives, too, why the audit trail does not say
+/// so, where it does not.
 ///
 /// # Errors
 /// In words.
@@ -99,9 +101,16 @@ pub async fn back_up(
     into: &Path,
     prune: bool,
     now_ms: UnixMillis,
-) -> Result<(Manifest, Copied), String> {
+) -> Result<(Manifest, Copied, Option<String>), String> {
     check_target(data, into)?;
     let store = Store::open_as_it_is(url, data).await.map_err(database)?;
+    // before the copy, which so holds it
+    let detail = if prune {
+        "and prune"
+    } else {
+        "beside what it has"
+    };
+    let unnoted = note(&store, "system.backup", into, detail, now_ms).await;
     // No file is removed while the backup counts on it.
     let turn = store.wait_for_turn(Duty::Retention).await;
     let turn = turn.map_err(database)?;
@@ -150,7 +159,7 @@ pub async fn back_up(
         write_manifest(&manifest, &made)?;
     }
     turn.end().await.map_err(database)?;
-    Ok((made, copied))
+    Ok((made, copied, unnoted))
 }
 
 fn write_manifest(to: &Path, made: &Manifest) -> Result<(), String> {
@@ -173,7 +182,29 @@ async fn all_there(store: &Store, data: &Path) -> Result<(), String> {
     ))
 }
 
-/// Puts a backup into a data folder and a database that are empty, and checks that every file is there.
+/// Keeps in the audit trail what is done with a copy of everything about everyone; gives why that failed.
+async fn note(
+    store: &Store,
+    action: &str,
+    folder: &Path,
+    detail: &str,
+    now_ms: UnixMillis,
+) -> Option<String> {
+    let place = folder.canonicalize().unwrap_or_else(|_| folder.into());
+    let deed = Deed {
+        at_ms: now_ms,
+        actor: "command line".into(),
+        kind: ActorKind::System,
+        action: action.into(),
+        subject: Some(place.display().to_string()),
+        detail: Some(detail.into()),
+        ..Deed::default()
+    };
+    store.keep_deeds(&[deed]).await.map_err(database).err()
+}
+
+/// Puts a backup into a data folder and a database that are empty, and checks that every file is there. Gives, too, why
+/// the audit trail does not say so, where it does not.
 ///
 /// # Errors
 /// In words.
@@ -181,7 +212,8 @@ pub async fn restore(
     from: &Path,
     url: Option<&str>,
     data: &Path,
-) -> Result<(Manifest, Checked), String> {
+    now_ms: UnixMillis,
+) -> Result<(Manifest, Checked, Option<String>), String> {
     let manifest = read_manifest(from)?;
     if has_entries(data)? {
         return Err(format!("data folder {} is not empty", data.display()));
@@ -220,7 +252,9 @@ pub async fn restore(
     // Opening brings the schema up to date.
     let store = Store::open(url, data).await.map_err(database)?;
     let checked = check_files(&store, data).await.map_err(database)?;
-    Ok((manifest, checked))
+    let detail = format!("made {}", manifest.made_at);
+    let unnoted = note(&store, "system.restore", from, &detail, now_ms).await;
+    Ok((manifest, checked, unnoted))
 }
 
 /// Looks whether every file that the database counts on is there.

@@ -45,7 +45,8 @@ pub(super) fn back_up(arguments: Backup) -> Result<(), Failure> {
         let (data, into) = (&config.listen.data, &arguments.folder);
         let made = backup::back_up(config.database_url(), data, into, arguments.prune, now_ms);
         let made = made.await;
-        let (manifest, copied) = made.map_err(|e| (BAD_INPUT, e))?;
+        let (manifest, copied, unnoted) = made.map_err(|e| (BAD_INPUT, e))?;
+        say_unnoted(unnoted);
         println!(
             "backup of {}: {} files, {} MB, of which {} files were there already",
             manifest.made_at,
@@ -72,9 +73,11 @@ pub(super) fn back_up(arguments: Backup) -> Result<(), Failure> {
 pub(super) fn restore(arguments: Restore) -> Result<(), Failure> {
     let config = settings(arguments.config.as_deref(), arguments.data)?;
     block_on(async {
-        let data = &config.listen.data;
-        let done = backup::restore(&arguments.folder, config.database_url(), data).await;
-        let (manifest, checked) = done.map_err(|e| (BAD_INPUT, e))?;
+        let (data, now_ms) = (&config.listen.data, SystemClock.now_ms());
+        let done = backup::restore(&arguments.folder, config.database_url(), data, now_ms);
+        let done = done.await;
+        let (manifest, checked, unnoted) = done.map_err(|e| (BAD_INPUT, e))?;
+        say_unnoted(unnoted);
         if checked.missing > 0 {
             let named = checked.named.join(", ");
             let missing = checked.missing;
@@ -89,4 +92,11 @@ pub(super) fn restore(arguments: Restore) -> Result<(), Failure> {
         );
         Ok(())
     })
+}
+
+/// A database of an earlier version has no trail yet, and is backed up all the same before an upgrade.
+fn say_unnoted(why: Option<String>) {
+    if let Some(why) = why {
+        eprintln!("firstread: the audit trail does not say so: {why}");
+    }
 }

@@ -65,7 +65,7 @@ impl Retention {
     /// Removes until told to stop.
     pub async fn run(self, stop: CancellationToken) {
         loop {
-            match self.look().await {
+            match self.look(&stop).await {
                 Ok(0) => {}
                 Ok(n) => info!(studies = n, "removed images of studies that were read"),
                 Err(e) => error!(error = e, "could not remove images"),
@@ -77,8 +77,8 @@ impl Retention {
         }
     }
 
-    /// Removes what may go now; gives of how many studies.
-    async fn look(&self) -> Result<u64, String> {
+    /// Removes what may go now, study by study until told to stop; gives of how many studies.
+    async fn look(&self, stop: &CancellationToken) -> Result<u64, String> {
         let turn = self.store.turn(Duty::Retention).await.map_err(database)?;
         let Some(turn) = turn else { return Ok(0) };
         // A backup of this machine has it while it copies.
@@ -86,20 +86,22 @@ impl Retention {
         let Some(_alone) = alone.map_err(|e| e.to_string())? else {
             return Ok(0);
         };
-        self.finish_forgotten().await?;
+        self.finish_forgotten(stop).await?;
         let now_ms = self.clock.now_ms();
         let mut removed = 0;
         if self.settings.read_days > 0 {
             let until = now_ms - self.settings.read_days * DAY_MS;
-            removed += self.remove_while(until, || true).await?;
+            removed += self.remove_while(until, || !stop.is_cancelled()).await?;
         }
         let percent = self.settings.disk_percent_max;
         if percent > 0 {
             let too_full = || used_percent(self.files.root()).is_some_and(|used| used > percent);
             removed += self
-                .remove_while(now_ms - READ_AGO_MS_MIN, too_full)
+                .remove_while(now_ms - READ_AGO_MS_MIN, || {
+                    !stop.is_cancelled() && too_full()
+                })
                 .await?;
-            if too_full() {
+            if !stop.is_cancelled() && too_full() {
                 warn!(
                     percent,
                     "the disk is fuller than retention.disk_percent_max, and every image left is of a study nobody has read"
@@ -138,7 +140,7 @@ impl Retention {
     }
 
     /// Removes files of images that were forgotten by who could not remove them: it died, or the disk failed.
-    async fn finish_forgotten(&self) -> Result<(), String> {
+    async fn finish_forgotten(&self, stop: &CancellationToken) -> Result<(), String> {
         let (mut after, mut removed) = (0, 0_u64);
         loop {
             let found = self
@@ -149,6 +151,9 @@ impl Retention {
             let Some(last) = found.last() else { break };
             after = last.id;
             for study in &found {
+                if stop.is_cancelled() {
+                    return Ok(());
+                }
                 let uid = study.study_uid.as_str();
                 let held = self.store.hold_studies([uid]).await.map_err(database)?;
                 removed += u64::from(self.clear(uid).await?);

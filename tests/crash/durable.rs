@@ -145,6 +145,7 @@ async fn what_retention_took_away_is_not_restored_and_goes_from_the_backup_when_
                 "{said}"
             );
             assert_eq!((images(&restored, &old), images(&restored, &fresh)), (0, 2));
+            (restored, fresh_url)
         };
         restore("once");
 
@@ -163,7 +164,17 @@ async fn what_retention_took_away_is_not_restored_and_goes_from_the_backup_when_
         assert!(said.contains("removed 3 files"), "{said}");
         assert_eq!((in_copy(&old), in_copy(&fresh)), (0, 2));
         assert!(!copy.join("files/objects").join(&old).exists());
-        restore("again");
+        // both are in the trail, of which the copy is part
+        let said = succeed(&["audit", "verify", "--data", text(&data)], &url);
+        assert!(said.starts_with("whole"), "{said}");
+        let said = succeed(&["audit", "export", "--data", text(&data)], &url);
+        assert_eq!(said.matches("system.backup").count(), 4, "{said}");
+        let (last, fresh_url) = restore("again");
+        let said = succeed(&["audit", "verify", "--data", text(&last)], &fresh_url);
+        assert!(said.starts_with("whole"), "{said}");
+        let said = succeed(&["audit", "export", "--data", text(&last)], &fresh_url);
+        assert_eq!(said.matches("system.restore").count(), 1, "{said}");
+        assert_eq!(said.matches("system.backup").count(), 4, "{said}");
         let said = succeed(&back_up, &url);
         assert!(!said.contains("beside"), "{said}");
     }

@@ -7,7 +7,7 @@ use firstread::clock::{Clock as _, SystemClock};
 use firstread::store::accounts::Role;
 use firstread::store::entity::{job, process};
 use firstread::store::watch::{Said, Stuck};
-use sea_orm::{ActiveModelTrait as _, ActiveValue::Set};
+use sea_orm::{ActiveModelTrait as _, ActiveValue::Set, ConnectionTrait as _};
 
 use crate::common::{Database, TestServer, databases};
 use crate::site::{PASSWORD, Site, browser, field};
@@ -154,6 +154,43 @@ async fn what_is_stuck_and_what_the_network_says_of_late_is_told() {
             told_by_a_server(&site).await;
         }
     }
+}
+
+/// What lies in the log lies longest when the database is away: that is told all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_of_this_process_are_told_while_the_database_is_away() {
+    let site = Site::start().await;
+    let metrics = async || site.page(&browser(), "/metrics").await;
+    let up = metrics().await;
+    for line in [
+        "firstread_database_up 1",
+        "firstread_processes{role=\"web\"} 0",
+        "firstread_jobs_waiting 0",
+    ] {
+        assert!(up.contains(line), "no {line} in {up}");
+    }
+    let db = sea_orm::Database::connect(&site.database_url)
+        .await
+        .unwrap();
+    let broken = db
+        .execute_unprepared("ALTER TABLE job RENAME TO no_job")
+        .await;
+    broken.unwrap();
+    let away = metrics().await;
+    for line in [
+        "firstread_database_up 0",
+        "firstread_object_log_bytes 0",
+        "firstread_object_log_oldest_seconds 0",
+        "firstread_stuck{what=\"logs\"} 0",
+        "firstread_disk_used_percent ",
+        "firstread_build_info{",
+    ] {
+        assert!(away.contains(line), "no {line} in {away}");
+    }
+    assert!(
+        !away.contains("firstread_jobs_waiting"),
+        "not known: {away}"
+    );
 }
 
 /// A process that shows pages tells what others left undone.

@@ -35,7 +35,7 @@ struct TrailPage {
     patient: String,
     from: String,
     until: String,
-    choices: [(&'static str, &'static str); 11],
+    choices: [(&'static str, &'static str); 12],
     older: Option<String>,
     csv: String,
     jsonl: String,

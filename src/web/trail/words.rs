@@ -20,7 +20,7 @@ pub(super) struct Row {
 }
 
 /// What people look for, and what its actions begin with.
-pub(super) const CHOICES: [(&str, &str); 11] = [
+pub(super) const CHOICES: [(&str, &str); 12] = [
     ("login", "Sign-ins"),
     ("list.", "Lists seen"),
     ("study.", "Studies seen and worked on"),
@@ -32,6 +32,7 @@ pub(super) const CHOICES: [(&str, &str); 11] = [
     ("account.", "Accounts changed"),
     ("token.", "Tokens"),
     ("trail.", "This trail looked at"),
+    ("system.", "The server: starts, stops, backups"),
 ];
 
 pub(super) fn row(entry: &Entry, zone: chrono_tz::Tz) -> Row {
@@ -93,6 +94,10 @@ pub(super) fn action(code: &str) -> &str {
         "intake.view" => "Saw what arrived",
         "alerts.view" => "Saw what is alerted",
         "system.view" => "Saw the state of the server",
+        "system.start" => "Started",
+        "system.stop" => "Stopped",
+        "system.backup" => "Began a backup",
+        "system.restore" => "Restored from a backup",
         "deliveries.view" => "Saw deliveries",
         "message.view" => "Uncovered a message",
         "delivery.change" => "Changed a delivery",
