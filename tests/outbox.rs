@@ -20,6 +20,8 @@ mod made;
 mod mail;
 #[path = "outbox/oncall.rs"]
 mod oncall;
+#[path = "outbox/packaging.rs"]
+mod packaging;
 #[path = "outbox/paging.rs"]
 mod paging;
 #[path = "outbox/queue.rs"]

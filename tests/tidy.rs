@@ -11,6 +11,8 @@ use std::process::Command;
 
 use sha2::{Digest, Sha256};
 
+#[path = "tidy/packaging.rs"]
+mod packaging;
 #[path = "tidy/rules.rs"]
 mod rules;
 

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::{Database, TestServer, databases, dicom_files, modified, sample, study_uid};
 use crate::mail::MailServer;
+use crate::packaging;
 
 /// Every screened study is urgent: what the network thinks of the sample is not the question here.
 fn settings(mail: &MailServer) -> Vec<(String, String)> {
@@ -130,6 +131,7 @@ async fn an_urgent_study_is_alerted_within_5_s_and_acknowledged_by_post_alone() 
             metrics.contains("firstread_deliveries{state=\"delivered\"} 1"),
             "{metrics}"
         );
+        packaging::is_told_by(&metrics);
     }
     let keys: std::collections::HashSet<String> = mail
         .messages()
