@@ -344,15 +344,16 @@ impl Store {
         now_ms: UnixMillis,
     ) -> Result<Option<User>, AccountError> {
         check_name(name)?;
-        match self.vouched_once(subject, name, role, now_ms).await {
-            // made at the same moment, in another browser of this person or by another of that name: now it is there
-            Err(AccountError::Store(e))
-                if matches!(e.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))) =>
-            {
-                self.vouched_once(subject, name, role, now_ms).await
+        // The second look finds what another browser of this person made at the moment of the first. Who is still not
+        // found then is another of that name.
+        for _ in 0..2 {
+            match self.vouched_once(subject, name, role, now_ms).await {
+                Err(AccountError::Store(e))
+                    if matches!(e.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))) => {}
+                said => return said,
             }
-            said => said,
         }
+        Err(AccountError::NameTaken(name.to_owned()))
     }
 
     async fn vouched_once(
@@ -392,13 +393,6 @@ impl Store {
                     must_change: Set(false),
                     ..Default::default()
                 };
-                let taken = user_account::Entity::find()
-                    .filter(user_account::Column::Name.eq(name))
-                    .one(&tx)
-                    .await?;
-                if taken.is_some() {
-                    return Err(AccountError::NameTaken(name.to_owned()));
-                }
                 fresh.insert(&tx).await?
             }
         };
