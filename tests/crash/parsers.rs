@@ -2,6 +2,8 @@
 //!
 //! Two feed them: the damage test beside this file in every test run, and libFuzzer in `fuzz/` for hours.
 
+mod conversation;
+
 use std::io::{Cursor, Write as _};
 use std::sync::LazyLock;
 
@@ -34,8 +36,10 @@ pub struct Target {
     pub seeds: fn() -> Vec<Vec<u8>>,
 }
 
+pub use conversation::association;
+
 /// All of them.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
     Target {
         name: "header",
         feed: header,
@@ -49,6 +53,11 @@ pub const TARGETS: [Target; 5] = [
         name: "dimse",
         feed: dimse,
         seeds: || vec![c_store_rq(), a_associate_rq()],
+    },
+    Target {
+        name: "association",
+        feed: association,
+        seeds: conversation::conversations,
     },
     Target {
         name: "hl7",
@@ -185,14 +194,16 @@ fn data_set(bytes: &[u8]) -> Vec<u8> {
         .collect()
 }
 
+/// An element of a command set (PS3.7 6.3.1).
+fn element(element: u16, value: &[u8]) -> Vec<u8> {
+    let mut all = vec![0, 0];
+    all.extend(element.to_le_bytes());
+    all.extend(u32::try_from(value.len()).unwrap().to_le_bytes());
+    all.extend(value);
+    all
+}
+
 fn c_store_rq() -> Vec<u8> {
-    let element = |element: u16, value: &[u8]| {
-        let mut all = vec![0, 0];
-        all.extend(element.to_le_bytes());
-        all.extend(u32::try_from(value.len()).unwrap().to_le_bytes());
-        all.extend(value);
-        all
-    };
     [
         element(0x0002, b"1.2.840.10008.5.1.4.1.1.4\0"),
         element(0x0100, &[1, 0]),
@@ -204,7 +215,7 @@ fn c_store_rq() -> Vec<u8> {
     .concat()
 }
 
-/// A-ASSOCIATE-RQ (PS3.8 9.3.2) with one context, roles and a user identity.
+/// A-ASSOCIATE-RQ (PS3.8 9.3.2) with contexts for images, echoes and commitment, roles and a user identity.
 fn a_associate_rq() -> Vec<u8> {
     let item = |kind: u8, parts: &[&[u8]]| {
         let value = parts.concat();
@@ -224,18 +235,23 @@ fn a_associate_rq() -> Vec<u8> {
         item(0x56, &roles[..2]),
         item(0x58, &[&[2, 1, 0, 4], b"anna", &[0, 2], b"pw"]),
     ];
-    let context = [
-        vec![1, 0, 0, 0],
-        item(0x30, &[class]),
-        item(0x40, &[b"1.2.840.10008.1.2.1"]),
-        item(0x40, &[b"1.2.840.10008.1.2"]),
-    ];
+    let context = |id: u8, class: &[u8]| {
+        let parts = [
+            vec![id, 0, 0, 0],
+            item(0x30, &[class]),
+            item(0x40, &[b"1.2.840.10008.1.2.1"]),
+            item(0x40, &[b"1.2.840.10008.1.2"]),
+        ];
+        item(0x20, &[&parts.concat()])
+    };
     let body = [
         vec![0, 1, 0, 0],
         b"FIRSTREAD       SCANNER         ".to_vec(),
         vec![0; 32],
         item(0x10, &[b"1.2.840.10008.3.1.1.1"]),
-        item(0x20, &[&context.concat()]),
+        context(1, class),
+        context(3, b"1.2.840.10008.1.1"),
+        context(5, b"1.2.840.10008.1.20.1"),
         item(0x50, &[&user.concat()]),
     ]
     .concat();
