@@ -25,7 +25,7 @@ use_checkout() {
     export FIRSTREAD_ANALYSIS__MODELS=${FIRSTREAD_ANALYSIS__MODELS:-$root/models}
 }
 
-# ONNX Runtime tells its maker what it runs otherwise; firstread itself sees to that (src/cli/silence.rs), Python does not.
+# ONNX Runtime tells its maker what it runs otherwise; firstread itself sees to that (src/cli/anew.rs), Python does not.
 export ORT_DISABLE_TELEMETRY=1
 
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }

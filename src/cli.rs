@@ -1,10 +1,9 @@
 //! The command line. Exit codes: 0 done, 1 internal, 2 usage, 3 bad input, 4 not analysed.
 
+mod anew;
 mod audit;
 mod backup;
 mod calibrate;
-mod memory;
-mod silence;
 mod simulate;
 mod tokens;
 mod validate;
@@ -122,17 +121,30 @@ fn sex(text: &str) -> Result<Sex, String> {
     Sex::parse(text).ok_or_else(|| "must be F or M".to_owned())
 }
 
+impl Command {
+    /// Whether it keeps data of patients where only we and our group should read it; results go where the caller wants them.
+    fn keeps(&self) -> bool {
+        let elsewhere = matches!(
+            self,
+            Self::Decode | Self::Analyze { .. } | Self::Validate(_) | Self::Simulate(_)
+        );
+        !elsewhere
+    }
+}
+
 /// Runs the command of the process' arguments.
 #[must_use]
 pub fn main() -> ExitCode {
     // Arguments that clap refuses end the process with its code 2.
     let command = Arguments::parse().command;
-    if !matches!(command, Command::Decode) {
-        if let Err(e) = silence::keep() {
-            eprintln!("firstread: {e}");
-            return ExitCode::FAILURE;
-        }
-        memory::give_back_large_blocks();
+    if !matches!(command, Command::Decode)
+        && let Err(e) = anew::begin()
+    {
+        eprintln!("firstread: {e}");
+        return ExitCode::FAILURE;
+    }
+    if command.keeps() {
+        anew::keep_to_ourselves();
     }
     let outcome = match command {
         Command::Decode => return decode::child::run(),

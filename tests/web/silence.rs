@@ -1,4 +1,6 @@
-//! A server with its networks tells nobody of it: no variable has to be set for that.
+//! A server keeps to itself: its networks tell nobody, and its files are for nobody else. Nothing has to be set for that.
+
+use std::os::unix::fs::PermissionsExt as _;
 
 use crate::common::{Database, TestServer};
 
@@ -26,4 +28,11 @@ async fn what_runs_the_networks_does_not_tell_its_maker() {
     let log = std::fs::read_to_string(data.path().join("serve.log")).unwrap();
     assert!(log.contains("network is ready"), "{log}");
     assert!(!log.contains('\u{1b}'), "colours in a file: {log}");
+
+    for entry in std::fs::read_dir(data.path()).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode();
+        let ours = mode & 0o027 == 0 || entry.file_name() == "serve.log";
+        assert!(ours, "{:?} is for others: {mode:o}", entry.path());
+    }
 }
