@@ -33,6 +33,8 @@ def parser() -> argparse.ArgumentParser:
         p.set_defaults(run=run)
         return p
 
+    p = add("prepare", commands.prepare, "unpack and prepare the label maps", config=False)
+    p.add_argument("--processes", type=int, default=2)
     p = add("train", commands.train, "train a config, resuming its newest checkpoint", config=False)
     p.add_argument("config", type=Path)
     p.add_argument("--steps", type=int, help="stop when this many are done in all")
@@ -55,6 +57,12 @@ def parser() -> argparse.ArgumentParser:
     p = add("fit-study", commands.fit_study, "fit the study's readout on generated cases of the training people")
     p.add_argument("--minutes", type=float, default=5.0, help="to collect cases")
     p.add_argument("--processes", type=int, default=2)
+    p = add("fit-lesions", commands.fit_lesions, "train the lesion network without a GPU: collect cubes, then learn from them")
+    p.set_defaults(config=TRAINING / "configs" / "lesions.toml")
+    p.add_argument("--collect", type=float, default=0.0, help="minutes to collect cubes")
+    p.add_argument("--minutes", type=float, default=0.0, help="to train on them")
+    p.add_argument("--processes", type=int, default=1)
+    p.add_argument("--cubes", type=Path, help="folder of the cubes (FIRSTREAD_CACHE/lesion-cubes)")
     p = add("compare", commands.compare, "table and learning curves of all runs", config=False)
     p.add_argument("--out", type=Path, default=TRAINING.parent / "docs" / "img")
     p = add("export", commands.export, "write models/screening.onnx and its card; refuses if ONNX and PyTorch disagree")

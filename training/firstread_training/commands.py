@@ -41,6 +41,12 @@ def train(args):
     t.fit(args.steps, args.minutes, args.decay_share)
 
 
+def prepare(args):
+    """The label maps of all people into the cache, so that trainings side by side find them there."""
+    from . import maps
+    maps.prepare_all(args.cache, maps.all_names(), args.data, args.processes)
+
+
 def fit_study(args):
     """Fits the study's readout on the averaged weights and stores it in the run's checkpoint."""
     from . import study
@@ -51,6 +57,31 @@ def fit_study(args):
         state[part] = {**{k: v for k, v in state[part].items() if not k.startswith("readout_")}, **{k: v.clone() for k, v in weights.items()}}
     checkpoint.save(args.runs / cfg.name / "last.pt", state)
     print(f"{where}: readout fitted: {json.dumps(report)}", flush=True)
+
+
+def fit_lesions(args):
+    """Collects cubes in some processes, then trains the lesion network on them; goes on where it stopped."""
+    import multiprocessing
+    from . import lesion_fit, trainer
+    folder = args.cubes or args.cache / "lesion-cubes"
+    if args.collect:
+        context = multiprocessing.get_context("spawn")
+        workers = [context.Process(target=_collect, args=(args.config, args.cache, args.data, folder, i, args.processes, args.collect)) for i in range(args.processes)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    if args.minutes:
+        t = trainer.start(args.config, args.runs, args.cache, args.data)
+        print(json.dumps(lesion_fit.fit(t, folder, args.minutes)), flush=True)
+
+
+def _collect(config, cache, data, folder, first, stride, minutes):
+    import torch
+    from . import feed, lesion_fit
+    torch.set_num_threads(1)
+    cfg = config_module.load(config)
+    lesion_fit.collect(cfg, feed.build_generator(cfg, cache, data), folder, first, stride, minutes)
 
 
 def save_compact(args, name: str) -> Path:

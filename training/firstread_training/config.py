@@ -15,7 +15,7 @@ TRAINING_FOLDER = Path(__file__).resolve().parents[1]
 
 @dataclass
 class ModelConfig:
-    kind: str = "screening"  # or "volumetry"
+    kind: str = "screening"  # or "volumetry", or "lesions" (which needs no widths: it rests on the trained volumetry network)
     widths: tuple = (32, 64, 96, 112)
     thin: int = 8
 

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 
 from . import labels as L
 from . import preprocess
+from .answer import answer, right_labels
 from .lesions import lesions
 from .location import Location
 from .refine import refine, unweighted
@@ -68,18 +69,15 @@ TRACED = (64, 64, 64)  # voxels of the grid that the volumetry graph is recorded
 class Volumetry(nn.Module):
     """The volumetry network with its post-processing, batch 1.
 
-    `labels` index the card's codes; `volumes_voxels` sums probabilities, squared and made to sum to one again:
-    a class's faint tails far from it are no volume (third ventricle of the FreeSurfer heads: 2.5 times too
-    large with them, 0.9 without); `confidence` is the mean probability of the voxels labelled so, 0 where
-    there is none; `lesion` a probability.
+    `labels` index the card's codes; `volumes_voxels` are those of `answer.py`; `confidence` is the mean probability
+    of the voxels labelled so, 0 where there is none; `lesion` a probability.
     """
 
     def __init__(self, net, _: float = 0.0):
         super().__init__()
         self.net = net
         self.location = Location()
-        self.names = [c for c in L.VOLUMETRY_CODES if c in L.VOLUMETRY_RIGHT_OF]
-        right = [len(L.VOLUMETRY_CODES) + self.names.index(c) if c in self.names else i for i, c in enumerate(L.VOLUMETRY_CODES)]
+        right, self.sided = right_labels(L.VOLUMETRY_CODES, L.VOLUMETRY_RIGHT_OF)
         self.register_buffer("right", torch.tensor(right))
 
     def forward(self, image):
@@ -88,23 +86,12 @@ class Volumetry(nn.Module):
         image = image[0, 0]
         first = unweighted(out["classes"][0])
         p = refine(self.location(first, side), image)
-        best, index, squares = p[0], torch.zeros_like(p[0], dtype=torch.long), p[0] * p[0]
-        for i, own in enumerate(p[1:], 1):
-            index = torch.where(own > best, torch.full_like(index, i), index)
-            best, squares = torch.maximum(best, own), squares + own * own
-        labels = torch.where(side > 0, self.right[index], index)
-        share, rightness = 1.0 / squares, torch.sigmoid(side)
-        left, right = [], []
-        for code, own in zip(L.VOLUMETRY_CODES, p):
-            sharp = own * own * share
-            total, of_right = sharp.sum(), (sharp * rightness).sum()
-            left.append(total - of_right if code in self.names else total)
-            right += [of_right] if code in self.names else []
+        labels, volumes, best = answer(p, side, self.right, self.sided)
         means = []
         for i in range(len(L.VOLUMETRY_ALL)):
             own = (labels == i).float()
             means.append((own * best).sum() / own.sum().clamp(min=1.0))
-        return labels.to(torch.uint8), torch.stack(left + right), torch.stack(means), lesions(first, lesion, image)
+        return labels.to(torch.uint8), volumes, torch.stack(means), lesions(first, lesion, image)
 
 
 def record(model, inputs, path: Path, input_names: list, output_names: list, axes: dict | None = None) -> None:

@@ -42,6 +42,9 @@ class GeneratorConfig:
     ghosted: float = 0.12
     centre_sd_mm: tuple = (7.0, 9.0, 12.0)
     distractors: float = 0.0  # share of images with what looks like a lesion and is none (distract)
+    rims: float = 0.5  # share of those whose ventricles have a bright rim that is no lesion
+    uneven: float = 0.0  # share of images whose cortex and white matter are brighter in some places (uneven)
+    faint: float = 1.0  # lesions of the white matter keep at least this share of their difference from it (1: all)
     slices: dict = field(default_factory=dict)  # share of thick slices by contrast, where it differs from acquisition's
     few_are_lesions: bool = False  # healthy people's few small lesions are in the mask (never in the study's truth)
     clean: bool = False  # a good scan: no thick slices, weak noise and bias (the demo's samples)
@@ -143,7 +146,9 @@ class Generator:
         style = appearance.draw(rng, c.contrasts)
         image = self._intensities(person, fine, labels, changed, style, gen)
         if c.distractors and rng.random() < c.distractors:
-            image = distract(image, tissue, style, rng, gen, c.voxel_mm)
+            image = distract(image, tissue, style, rng, gen, c.voxel_mm, c.rims)
+        if c.uneven and rng.random() < c.uneven:
+            image = uneven(image, tissue, rng, gen, c.voxel_mm)
         # healthy people have a few small white-matter lesions too, seen in both members of a pair
         if rng.random() < 0.3:
             few = pathology.white_lesions(rng, gen, person, fine, tissue, None, rng.uniform(0.02, 0.25), rng.uniform(0, 1), c.voxel_mm)
@@ -153,7 +158,11 @@ class Generator:
         lesion, core = torch.zeros(scene.shape), torch.zeros(scene.shape)
         lesion_rng = np.random.default_rng([plan.seed, *style_seed])
         for layer in layers:
-            image = _mix(image, layer.mask, appearance.lesion_value(lesion_rng, style, layer.value), lesion_rng, gen)
+            value = appearance.lesion_value(lesion_rng, style, layer.value)
+            if c.faint < 1 and plan.kind == "wm_lesions":
+                wm = float(style.mean[L.WM])
+                value = wm + (value - wm) * float(np.exp(lesion_rng.uniform(np.log(c.faint), 0)))
+            image = _mix(image, layer.mask, value, lesion_rng, gen)
             lesion = torch.maximum(lesion, layer.mask)
             if layer.fold == "core":
                 core = torch.maximum(core, layer.mask)
@@ -260,7 +269,7 @@ def _normalised(image: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(normalise(image.numpy())) if image.device.type == "cpu" else normalise_tensor(image)
 
 
-def distract(image, tissue, style, rng, gen, voxel_mm: float) -> torch.Tensor:
+def distract(image, tissue, style, rng, gen, voxel_mm: float, rims: float = 0.5) -> torch.Tensor:
     """What is bright and no lesion: choroid plexus and flow in the ventricles, rims of the ventricles, sulci.
 
     Neither side of a pair is abnormal for it; the mask stays empty there.
@@ -271,7 +280,7 @@ def distract(image, tissue, style, rng, gen, voxel_mm: float) -> torch.Tensor:
     if rng.random() < 0.7:  # tufts and flow
         tuft = inside & (noise[0] > rng.uniform(0.6, 1.4))
         image = _mix(image, pathology.soft(tuft), rng.uniform(min(wm, gm), 1.3 * max(wm, gm)))
-    if rng.random() < 0.5:  # a thin rim about the ventricles, brighter than the white matter, as every FLAIR has
+    if rng.random() < rims:  # a thin rim about the ventricles, brighter than the white matter, as every FLAIR has
         size = 3 if voxel_mm > 1 else int(rng.choice([3, 5]))
         near = F.avg_pool3d(inside.float()[None, None], size, stride=1, padding=size // 2)[0, 0]
         rim = (near > 0.1) & (tissue == L.WM) & (noise[1] > rng.uniform(-1.0, 0.5))
@@ -280,6 +289,15 @@ def distract(image, tissue, style, rng, gen, voxel_mm: float) -> torch.Tensor:
         sulci = (tissue == L.CSF) & (noise[1] > rng.uniform(0.8, 1.5))
         image = _mix(image, pathology.soft(sulci), rng.uniform(min(wm, gm), 1.2 * max(wm, gm)))
     return image
+
+
+def uneven(image, tissue, rng, gen, voxel_mm: float) -> torch.Tensor:
+    """Cortex and white matter are no one brightness: on a FLAIR insula, cingulum and hippocampus are brighter, and so is
+    the white matter behind the ventricles.  Neither is a lesion."""
+    field = warp.noise_field(gen, 2, image.shape, int(rng.choice([10, 16, 24]) / voxel_mm))
+    grey = (tissue == L.CORTEX) | (tissue == L.HIPPOCAMPUS) | (tissue == L.AMYGDALA)
+    gain = rng.uniform(0, 0.14) * field[0] * grey + rng.uniform(0, 0.06) * field[1] * (tissue == L.WM)
+    return image * (1 + gain).clamp(min=0.5)
 
 
 def _lookup(vox: torch.Tensor, x: torch.Tensor, offset=(0.0, 0.0, 0.0)) -> torch.Tensor:

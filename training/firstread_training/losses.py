@@ -55,6 +55,22 @@ def lesion_map(logits, target) -> torch.Tensor:
     return (outside + (found > FOUND_VOXELS) * (inside + 0.5 * (1.0 - dice))).mean()
 
 
+def lesion_voxels(logits, target) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cross-entropy and Dice of a batch's lesions, logits and targets [B,...]; also the Dice.
+
+    Not balanced as `lesion_map`: a voxel's probability shall be what it says.  The sum counts by what there is to
+    find, or one voxel in 500 where there is less.
+    """
+    lesion, valid = target == 1, target != IGNORE
+    logits = logits.float()
+    each = F.softplus(torch.where(lesion, -logits, logits)) * valid
+    found = lesion.sum()
+    ce = each.sum() / (found + valid.sum() / 500)
+    p = torch.sigmoid(logits) * valid
+    dice = (2 * (p * lesion).sum() + 1.0) / (p.sum() + found + 1.0)
+    return ce + (found > FOUND_VOXELS) * (1.0 - dice), dice.detach()
+
+
 def sides(logits, target) -> torch.Tensor:
     known = target != IGNORE
     loss = F.binary_cross_entropy_with_logits(logits.float(), torch.where(known, target, torch.zeros_like(target)).float(), reduction="none")
@@ -103,6 +119,16 @@ def volumetry(out: dict, batch: dict, step: int) -> dict:
     seg, dice = segmentation(out["classes"], batch["classes"])
     return {"seg": seg, "side": sides(out["side"][:, 0], batch["side"]),
             "lesion": lesion_map(out["lesion"][:, 0], batch["lesion"]), "dice": torch.nanmean(dice)}
+
+
+def lesions(out, batch: dict, _: int) -> dict:
+    """Terms of the lesion network; `out` is its dict or its logits [B,1,...]."""
+    logits = out["lesion"] if isinstance(out, dict) else out
+    term, dice = lesion_voxels(logits[:, 0], batch["lesion"])
+    return {"lesion": term, "dice": dice}
+
+
+KINDS = {"screening": screening, "volumetry": volumetry, "lesions": lesions}
 
 
 def total(terms: dict) -> torch.Tensor:

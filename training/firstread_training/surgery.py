@@ -16,6 +16,7 @@ import torch
 import torch.nn as nn
 
 from . import config as config_module, export, labels as L, metrics, preprocess
+from .answer import answer, right_labels
 from .location import Location
 from .refine import refine, unweighted
 
@@ -29,16 +30,12 @@ LIMITS = {"labels": 1e-4, "volumes_relative": 5e-3}
 
 
 class Tail(nn.Module):
-    """Image [1,1,X,Y,Z], logits of the classes [18,X,Y,Z] and of the side [X,Y,Z] -> labels uint8, volumes in mm3 by code.
-
-    Volumes are sums of squared probabilities made to sum to one again, as the volumetry's.
-    """
+    """Image [1,1,X,Y,Z], logits of the classes [18,X,Y,Z] and of the side [X,Y,Z] -> labels uint8, volumes in mm3 by code."""
 
     def __init__(self, atlas: bool = True):
         super().__init__()
         self.location = Location() if atlas else None
-        self.sided = [i for i, code in enumerate(L.CLASS_CODES) if code in L.RIGHT_OF]
-        right = [len(L.CLASS_CODES) + self.sided.index(i) if i in self.sided else i for i in range(len(L.CLASS_CODES))]
+        right, self.sided = right_labels(L.CLASS_CODES, L.RIGHT_OF)
         self.register_buffer("right", torch.tensor(right))
 
     def forward(self, image, classes, side):
@@ -47,20 +44,8 @@ class Tail(nn.Module):
         if self.location is not None:
             p = self.location(p, side)
         p = refine(p, image, cell=CELL, neighbours=NEIGHBOURS)
-        best, index, squares = p[0], torch.zeros_like(p[0], dtype=torch.long), p[0] * p[0]
-        for i, own in enumerate(p[1:], 1):
-            index = torch.where(own > best, torch.full_like(index, i), index)
-            best, squares = torch.maximum(best, own), squares + own * own
-        labels = torch.where(side > 0, self.right[index], index)
-        share, rightness = 1.0 / squares, torch.sigmoid(side)
-        left, right = [], []
-        for i, own in enumerate(p):
-            sharp = own * own * share
-            total = sharp.sum()
-            of_right = (sharp * rightness).sum() if i in self.sided else None
-            left.append(total if of_right is None else total - of_right)
-            right += [] if of_right is None else [of_right]
-        return labels.to(torch.uint8), torch.stack(left + right) * export.VOXEL_MM3
+        labels, volumes, _ = answer(p, side, self.right, self.sided)
+        return labels.to(torch.uint8), volumes * export.VOXEL_MM3
 
 
 def producers(graph) -> dict:

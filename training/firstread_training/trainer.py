@@ -15,6 +15,7 @@ import torch
 from . import checkpoint, config as config_module, losses, maps
 from .feed import Feed, unpack
 from .network import ScreeningNet, fitting
+from .lesion_stage import LesionStage
 from .volumetry import VolumetryNet
 
 LOG_EVERY = 20
@@ -31,6 +32,8 @@ def commit_id() -> str:
 
 def build_net(cfg):
     """The network of a config, untrained."""
+    if cfg.model.kind == "lesions":
+        return LesionStage()
     kinds = {"screening": ScreeningNet, "volumetry": VolumetryNet}
     return kinds[cfg.model.kind](tuple(cfg.model.widths), cfg.model.thin)
 
@@ -69,15 +72,18 @@ class Trainer:
 
     def one_step(self, batch) -> dict:
         """One update from a batch of `feed.make_batch`; the values to log, still tensors."""
+        image, targets = unpack(*batch, self.device)
+        fine = self.step % self.cfg.train.fine_every == 0 if self.cfg.model.kind == "screening" else not self.coarse()
+        return self.learn(lambda: self.net(image, fine), targets)
+
+    def learn(self, forward, targets) -> dict:
+        """One update from what `forward` gives (a dict, or the lesions' logits) against the targets."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
         self.optimizer.zero_grad(set_to_none=True)
-        image, targets = unpack(*batch, self.device)
-        screening = self.cfg.model.kind == "screening"
-        fine = self.step % self.cfg.train.fine_every == 0 if screening else not self.coarse()
         with torch.autocast(self.device.type, torch.bfloat16):
-            out = self.net(image, fine)
-        terms = (losses.screening if screening else losses.volumetry)(out, targets, self.step)
+            out = forward()
+        terms = losses.KINDS[self.cfg.model.kind](out, targets, self.step)
         losses.total(terms).backward()
         if self.world > 1:
             self._average_gradients()
@@ -125,7 +131,7 @@ class Trainer:
                 self.seconds += now - mark
                 mark = now
                 if self.step % LOG_EVERY == 0 and self.rank == 0:
-                    self._log(recent)
+                    self.log(recent)
                     recent = {}
                 if now - last_save > 60 * self.cfg.train.checkpoint_minutes and self.rank == 0:
                     checkpoint.save(self.run / "last.pt", self.state())
@@ -137,7 +143,7 @@ class Trainer:
         if self.rank == 0:
             checkpoint.save(self.run / "last.pt", self.state())
 
-    def _log(self, recent: dict) -> None:
+    def log(self, recent: dict) -> None:
         self.run.mkdir(parents=True, exist_ok=True)
         path = self.run / "log.csv"
         new = not path.exists()

@@ -118,7 +118,7 @@ def test_the_volumetry_network_begins_where_its_2_mm_stage_ends():
 
 def test_volumetry_trains_at_2_mm_and_then_at_1_mm(tiny, tmp_path):
     import dataclasses
-    fine = dataclasses.replace(tiny.generator, voxel_mm=1.0, shape=(32, 32, 32), pairs=False, few_are_lesions=True, distractors=1.0, slices={"t1": 0.5})
+    fine = dataclasses.replace(tiny.generator, voxel_mm=1.0, shape=(32, 32, 32), pairs=False, few_are_lesions=True, distractors=1.0, uneven=1.0, faint=0.4, slices={"t1": 0.5})
     cfg = dataclasses.replace(tiny, model=dataclasses.replace(tiny.model, kind="volumetry"), generator=fine,
                               coarse=dataclasses.replace(tiny.generator, pairs=False), train=dataclasses.replace(tiny.train, coarse_steps=2, coarse_batch=2, batch=1))
     t = trainer.Trainer(cfg, "text", tmp_path, tmp_path, tmp_path, workers=0)
