@@ -45,6 +45,7 @@ def prepare(args):
     """The label maps of all people into the cache, so that trainings side by side find them there."""
     from . import maps
     maps.prepare_all(args.cache, maps.all_names(), args.data, args.processes)
+    maps.load_shapes(args.cache, args.data)
 
 
 def fit_study(args):

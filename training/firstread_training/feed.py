@@ -8,6 +8,7 @@ and hand over packed bytes: image fp16, class, side and lesion in one byte a vox
 from __future__ import annotations
 
 import itertools
+import queue
 
 import torch
 import torch.multiprocessing as mp
@@ -16,6 +17,7 @@ from . import labels as L, maps, warp
 from .generator import IGNORE, Case, Generator
 
 QUEUE_BATCHES = 3
+LOOK_SECONDS = 5  # how often a worker that gives nothing is looked at
 # one byte: class 0..30 (31: not scored), side in bit 5, lesion in bits 6 and 7 (2: not scored)
 CLASS_BITS, SIDE_AT, LESION_AT = 31, 5, 6
 
@@ -61,7 +63,7 @@ def turns(first: int, worker: int, workers: int):
     return itertools.count(first + (worker - first) % workers, workers)
 
 
-def _produce(job, worker, workers, first, queue, stop):
+def _produce(job, worker, workers, first, out, stop):
     torch.set_num_threads(1)
     cfg, cache, data, coarse, device, count, rank, world = job
     if device.startswith("cuda"):
@@ -70,7 +72,7 @@ def _produce(job, worker, workers, first, queue, stop):
     for n in turns(first, worker, workers):
         if stop.is_set():
             return
-        queue.put((n, make_batch(make, (n * world + rank) * count, count, cfg.model.kind == "volumetry")))
+        out.put((n, make_batch(make, (n * world + rank) * count, count, cfg.model.kind == "volumetry")))
 
 
 class Feed:
@@ -84,20 +86,29 @@ class Feed:
             return
         ctx = mp.get_context("spawn")
         self.stop, self.queues = ctx.Event(), [ctx.Queue(QUEUE_BATCHES) for _ in range(workers)]
-        for i, queue in enumerate(self.queues):
-            self.workers.append(ctx.Process(target=_produce, args=(self.job, i, workers, first, queue, self.stop), daemon=True))
+        for i, out in enumerate(self.queues):
+            self.workers.append(ctx.Process(target=_produce, args=(self.job, i, workers, first, out, self.stop), daemon=True))
             self.workers[-1].start()
 
     def take(self):
         cfg, _, _, _, _, count, rank, world = self.job
         if self.workers:
-            n, batch = self.queues[self.next % len(self.queues)].get(timeout=1800)
+            n, batch = self._from(self.next % len(self.queues))
             if n != self.next:
                 raise RuntimeError(f"batch {n} came instead of {self.next}")
         else:
             batch = make_batch(self.make, (self.next * world + rank) * count, count, cfg.model.kind == "volumetry")
         self.next += 1
         return batch
+
+    def _from(self, number: int):
+        """The next batch of a worker; raises RuntimeError where it died, which would be waited for for ever."""
+        while True:
+            try:
+                return self.queues[number].get(timeout=LOOK_SECONDS)
+            except queue.Empty:
+                if not self.workers[number].is_alive():
+                    raise RuntimeError(f"worker {number}, which makes cases, ended with {self.workers[number].exitcode}; its own words are above") from None
 
     def close(self):
         if self.workers:

@@ -7,6 +7,7 @@ licences).  Nothing else may go into the weights.
 from __future__ import annotations
 
 import os
+import shutil
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,14 +33,26 @@ def data_folder() -> Path:
 def unpack(data: Path, cache: Path) -> Path:
     """Unpacks the label maps into `cache`/maps unless they are there; returns that folder."""
     folder = cache / "maps"
-    if not any(folder.glob("*.nii")):
-        folder.mkdir(parents=True, exist_ok=True)
+    if not folder.exists():
+        part = _own(folder)
+        part.mkdir(parents=True, exist_ok=True)
         with tarfile.open(data / "labelmaps.tar.xz") as tar:
             for member in tar.getmembers():
                 if member.isfile() and member.name.endswith(".nii"):
                     member.name = Path(member.name).name
-                    tar.extract(member, folder)
+                    tar.extract(member, part)
+        try:
+            part.rename(folder)
+        except OSError:  # another process was first
+            if not folder.exists():
+                raise
+            shutil.rmtree(part)
     return folder
+
+
+def _own(target: Path) -> Path:
+    """Where this process makes a file or folder of the cache before it gives it its name: several may make it at once."""
+    return target.with_name(f".{os.getpid()}.{target.name}")
 
 
 def midplane(vox: np.ndarray) -> np.ndarray:
@@ -131,7 +144,7 @@ def prepare(source: Path, target: Path) -> None:
     brain = np.argwhere((tissue > 0) & (tissue < labels.CLASS_COUNT) & (tissue != labels.CSF))
     cerebrum = np.argwhere((tissue == labels.WM) | (tissue == labels.CORTEX))
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_suffix(".part.npz")
+    part = _own(target)
     np.savez(part, vox=vox, fields=smooth_fields(vox), centre=(brain.min(0) + brain.max(0)) / 2.0,
              cerebrum=np.stack([np.percentile(cerebrum, 0.05, axis=0), np.percentile(cerebrum, 99.95, axis=0)]),
              brain_voxels=len(brain))
@@ -201,7 +214,7 @@ def load_shapes(cache: Path, data: Path | None = None) -> dict[str, list[Shape]]
                 packed[f"{kind}/{path.name.split('.')[0]}/mask"] = mask[lo[0]:hi[0], lo[1]:hi[1], lo[2]:hi[2]] > 0
                 packed[f"{kind}/{path.name.split('.')[0]}/low"] = lo + np.array([x0, affine[1, 3], affine[2, 3]])
         cache.mkdir(parents=True, exist_ok=True)
-        part = target.with_suffix(".part.npz")
+        part = _own(target)
         np.savez_compressed(part, **packed)
         part.rename(target)
     out: dict[str, list[Shape]] = {"ms": [], "stroke": []}

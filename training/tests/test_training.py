@@ -218,3 +218,33 @@ def test_a_card_is_toml_and_complete(tmp_path):
     assert read["codes"][0] == 0 and len(read["codes"]) == 31 and read["calibration"]["scale"] == 1.5
     assert read["metrics"]["t"]["a b"] == 1
     assert read["input"]["grid"] == list(preprocess.GRID)
+
+
+def test_a_worker_that_died_is_told_and_not_waited_for(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(feed, "LOOK_SECONDS", 0.2)
+    made = feed.Feed(tiny, tmp_path, tmp_path, 0, 2, workers=1)  # neither maps nor data lie there
+    try:
+        with pytest.raises(RuntimeError, match="worker 0, which makes cases, ended with 1"):
+            made.take()
+    finally:
+        made.close()
+
+
+def test_maps_that_another_process_unpacked_first_are_used(tmp_path, monkeypatch):
+    import tarfile
+    from firstread_training import maps
+    (tmp_path / "one.nii").write_bytes(b"mine")
+    with tarfile.open(tmp_path / "labelmaps.tar.xz", "w:xz") as tar:
+        tar.add(tmp_path / "one.nii", "maps/one.nii")
+    cache, own = tmp_path / "cache", maps._own
+
+    def beaten(target):
+        target.mkdir(parents=True)
+        (target / "one.nii").write_bytes(b"the other's")
+        return own(target)
+
+    monkeypatch.setattr(maps, "_own", beaten)
+    assert (maps.unpack(tmp_path, cache) / "one.nii").read_bytes() == b"the other's"
+    assert [p.name for p in cache.iterdir()] == ["maps"]
+    monkeypatch.setattr(maps, "_own", own)
+    assert (maps.unpack(tmp_path, tmp_path / "fresh") / "one.nii").read_bytes() == b"mine"
