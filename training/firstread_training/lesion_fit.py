@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from . import checkpoint, losses
+from . import checkpoint
 from .generator import IGNORE
 from .lesion_stage import finished_volumetry
 from .lesion_net import LIMIT, MAP, LesionNet, figures
@@ -134,7 +134,7 @@ def fit(trainer, folder: Path, minutes: float) -> dict:
 
 @torch.no_grad()
 def measured(trainer, files: list) -> dict:
-    """Dice over all cubes of the heads left out, of the averaged weights, at several thresholds; and what one cube without a lesion is given (ml, mean)."""
+    """Dice over all cubes of the heads left out, their lesions made fainter, of the averaged weights at several thresholds; and what one cube without a lesion is given (ml, mean)."""
     trainer.net.load_state_dict(trainer.ema)
     thresholds, rng = (0.3, 0.5, 0.7), np.random.default_rng(0)
     hit, total, false, clean = np.zeros(3), np.zeros(3), np.zeros(3), 0

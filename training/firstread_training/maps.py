@@ -33,7 +33,7 @@ def data_folder() -> Path:
 def unpack(data: Path, cache: Path) -> Path:
     """Unpacks the label maps into `cache`/maps unless they are there; returns that folder."""
     folder = cache / "maps"
-    if not folder.exists():
+    if not any(folder.glob("*.nii")):
         part = _own(folder)
         part.mkdir(parents=True, exist_ok=True)
         with tarfile.open(data / "labelmaps.tar.xz") as tar:
@@ -44,7 +44,7 @@ def unpack(data: Path, cache: Path) -> Path:
         try:
             part.rename(folder)
         except OSError:  # another process was first
-            if not folder.exists():
+            if not any(folder.glob("*.nii")):
                 raise
             shutil.rmtree(part)
     return folder
