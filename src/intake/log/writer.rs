@@ -130,6 +130,8 @@ struct Writer {
     /// Settled, and begun anew.
     spare: Vec<Active>,
     made: u64,
+    /// The disk was full when last written to: said once, not for each object that is sent again.
+    full: bool,
 }
 
 struct Active {
@@ -174,6 +176,7 @@ impl Log {
                 sealed: Vec::new(),
                 spare: Vec::new(),
                 made: 0,
+                full: false,
             };
             let to = to.clone();
             std::thread::Builder::new()
@@ -328,9 +331,13 @@ impl Writer {
             Ok(()) => self.append_to_segment(batch, bytes),
             Err(full) => Err(full),
         };
+        let was_full = std::mem::take(&mut self.full);
         outcome.map_err(|trouble| match trouble.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                error!("disk is full: objects are refused until there is space");
+                self.full = true;
+                if !was_full {
+                    error!("disk is full: objects are refused until there is space");
+                }
                 NotLogged::Full
             }
             _ => {
