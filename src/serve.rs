@@ -132,7 +132,8 @@ impl Server {
             store: store.clone(),
             clock: clock.clone(),
             health: health.clone(),
-            logs: (!part.receives()).then(|| files.log()),
+            logs: files.log(),
+            takes_over: part.receives(),
         };
         let watch = watch.run(stop);
         server.tasks.spawn(async move {

@@ -12,7 +12,7 @@ mod sink;
 mod watch;
 
 pub use age::age_years;
-pub use log::{Backlog, Unrecorded, left_behind};
+pub use log::{Backlog, Unrecorded, left_behind, put_aside};
 pub use settle::{Settle, SettleRules};
 pub use sink::{Intake, IntakeParts};
 

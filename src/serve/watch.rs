@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::clock::{SharedClock, UnixMillis};
-use crate::intake::{Unrecorded, left_behind};
+use crate::intake::{Unrecorded, left_behind, put_aside};
 use crate::store::watch::{Stuck, lies_long};
 use crate::store::{Store, StoreError};
 use crate::telemetry;
@@ -25,8 +25,10 @@ pub(super) struct Watch {
     pub store: Store,
     pub clock: SharedClock,
     pub health: Health,
-    /// Where logs of dead receivers may lie, where this process is none that takes them over.
-    pub logs: Option<PathBuf>,
+    /// Where object logs lie.
+    pub logs: PathBuf,
+    /// Whether this process takes over those of dead receivers.
+    pub takes_over: bool,
 }
 
 impl Watch {
@@ -51,7 +53,8 @@ impl Watch {
     async fn look(&self, said: bool) -> Watched {
         let now_ms = self.clock.now_ms();
         let mut watched = self.health.watched();
-        watched.left = self.left().await;
+        let (left, damaged_logs) = self.lying().await;
+        watched.left = left;
         let here = [self.health.backlog.unrecorded(), watched.left];
         let old = |lies: &Unrecorded| lies.oldest_ms.is_some_and(|at| lies_long(at, now_ms));
         let logs = here.iter().filter(|lies| old(lies)).count() as u64;
@@ -62,6 +65,7 @@ impl Watch {
                 watched.stuck.logs = logs;
             }
         }
+        watched.stuck.damaged_logs = damaged_logs;
         watched
     }
 
@@ -80,15 +84,22 @@ impl Watch {
         Ok(())
     }
 
-    async fn left(&self) -> Unrecorded {
-        let Some(logs) = self.logs.clone() else {
-            return Unrecorded::default();
+    /// What lies in logs of dead receivers that this process does not take over, and how many logs are put aside.
+    async fn lying(&self) -> (Unrecorded, u64) {
+        let (logs, takes_over) = (self.logs.clone(), self.takes_over);
+        let look = move || {
+            let left = if takes_over {
+                Unrecorded::default()
+            } else {
+                left_behind(&logs)?
+            };
+            Ok((left, put_aside(&logs)?))
         };
-        let looked = tokio::task::spawn_blocking(move || left_behind(&logs)).await;
+        let looked = tokio::task::spawn_blocking(look).await;
         let looked = looked.map_err(std::io::Error::other).flatten();
-        looked.unwrap_or_else(|e| {
+        looked.unwrap_or_else(|e: std::io::Error| {
             warn!(error = %e, "could not look for logs of receivers that died");
-            Unrecorded::default()
+            (Unrecorded::default(), 0)
         })
     }
 }
@@ -101,6 +112,7 @@ fn tell(before: Stuck, stuck: Stuck) {
             series = stuck.series,
             deliveries = stuck.deliveries,
             logs = stuck.logs,
+            damaged_logs = stuck.damaged_logs,
             "work is stuck"
         );
     }
@@ -128,7 +140,8 @@ mod tests {
             store: store.clone(),
             clock: clock.clone(),
             health: Health::default(),
-            logs: Some(data.path().join("log")),
+            logs: data.path().join("log"),
+            takes_over: false,
         };
         let logs = async || watch.look(false).await.stuck.logs;
         assert_eq!(logs().await, 0, "nothing lies there");
@@ -145,5 +158,25 @@ mod tests {
         assert_eq!(logs().await, 1, "also where the database fails");
         watch.health.backlog.take(now_ms - 4 * MINUTE_MS, 4096);
         assert_eq!(logs().await, 0);
+    }
+
+    #[tokio::test]
+    async fn a_log_that_was_put_aside_is_told_until_somebody_removes_it() {
+        let data = tempfile::tempdir().unwrap();
+        let watch = Watch {
+            store: Store::open(None, data.path()).await.unwrap(),
+            clock: Arc::new(ManualClock::at(0)),
+            health: Health::default(),
+            logs: data.path().join("log"),
+            takes_over: true,
+        };
+        let damaged = async || watch.look(false).await.stuck.damaged_logs;
+        assert_eq!(damaged().await, 0, "no log");
+        let aside = watch.logs.join(".damaged-0123");
+        std::fs::create_dir_all(&aside).unwrap();
+        std::fs::create_dir(watch.logs.join(".begun")).unwrap();
+        assert_eq!(damaged().await, 1);
+        std::fs::remove_dir(&aside).unwrap();
+        assert_eq!(damaged().await, 0);
     }
 }

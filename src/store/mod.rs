@@ -224,7 +224,8 @@ mod tests {
     }
 
     async fn notes(store: &Store) -> i64 {
-        let all = sea_orm::Statement::from_string(DbBackend::Sqlite, "SELECT COUNT(*) AS n FROM note");
+        let all =
+            sea_orm::Statement::from_string(DbBackend::Sqlite, "SELECT COUNT(*) AS n FROM note");
         let row = store.read.query_one_raw(all).await.unwrap().unwrap();
         row.try_get("", "n").unwrap()
     }
@@ -237,7 +238,9 @@ mod tests {
         tell(&store, "PRAGMA max_page_count = 1").await.unwrap(); // as many pages as there are
         let full = insert(&store, 1 << 20).await.unwrap_err();
         assert!(full.to_string().contains("full"), "{full}");
-        tell(&store, "PRAGMA max_page_count = 1000000").await.unwrap();
+        tell(&store, "PRAGMA max_page_count = 1000000")
+            .await
+            .unwrap();
         drop(store.begin().await.unwrap()); // somebody looked and changed nothing
         for _ in 0..3 {
             insert(&store, 10).await.unwrap();

@@ -165,6 +165,7 @@ fn how_work_goes(state: &WebState, text: &mut String) {
         ("series", stuck.series),
         ("deliveries", stuck.deliveries),
         ("logs", stuck.logs),
+        ("damaged_logs", stuck.damaged_logs),
     ];
     let help = "Work that should be done by now.";
     each(text, "firstread_stuck", help, "what", all);

@@ -179,6 +179,11 @@ pub(super) fn stuck(stuck: &crate::store::watch::Stuck) -> Vec<String> {
             "object log",
             "images that were received more than 5 minutes ago are not recorded",
         ),
+        (
+            stuck.damaged_logs,
+            "object log",
+            "put aside, as records in it are damaged: objects that were acknowledged may be missing",
+        ),
     ];
     all.into_iter()
         .filter(|(n, ..)| *n > 0)

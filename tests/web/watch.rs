@@ -145,6 +145,7 @@ async fn what_is_stuck_and_what_the_network_says_of_late_is_told() {
             series: 1,
             deliveries: 1,
             logs: 1,
+            damaged_logs: 0,
         };
         assert_eq!(stuck, expected);
         let since = async |ms: i64| site.store.said_since(now_ms - ms).await.unwrap();

@@ -68,6 +68,27 @@ fn logs_in(logs: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
+/// What a log's folder begins with once it is put aside.
+const DAMAGED: &str = ".damaged-";
+
+/// How many logs were put aside below `logs` because records in them are damaged.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub fn put_aside(logs: &Path) -> std::io::Result<u64> {
+    let mut count = 0;
+    match std::fs::read_dir(logs) {
+        Ok(entries) => {
+            for entry in entries {
+                count += u64::from(entry?.file_name().to_string_lossy().starts_with(DAMAGED));
+            }
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(e) => return Err(e),
+    }
+    Ok(count)
+}
+
 impl LogFolder {
     /// A new one below `logs`.
     fn make(logs: &Path) -> std::io::Result<Self> {

@@ -8,7 +8,7 @@ use tracing::{error, warn};
 
 use super::record::Head;
 use super::segment::{Place, Segment, scan};
-use super::{LogFolder, logs_in};
+use super::{DAMAGED, LogFolder, logs_in};
 
 const SEGMENT: &str = "segment";
 
@@ -117,7 +117,7 @@ impl Left {
             self.folder.remove()
         } else {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let aside = path.with_file_name(format!(".damaged-{name}"));
+            let aside = path.with_file_name(format!("{DAMAGED}{name}"));
             error!(
                 damaged = self.damaged,
                 aside = %aside.display(),
