@@ -33,7 +33,8 @@ const INFRATENTORIAL: [u8; 5] = [7, 46, 8, 47, 16];
 /// Lesions of one picture.
 #[derive(Debug, Clone, Default)]
 pub struct LesionMap {
-    /// Probability, 0 where it belongs to nothing that is counted; z fastest.
+    /// Probability; of what is not counted 0; z fastest. What is below the threshold stays, so that the edge
+    /// of a lesion keeps its place when the map is interpolated.
     pub probability: Vec<f32>,
     /// What was counted.
     pub lesions: Lesions,
@@ -48,7 +49,7 @@ pub fn find(
     intracranial_mm3: f64,
 ) -> LesionMap {
     let voxel_mm3 = placement.voxel_mm3();
-    let mut kept = vec![0.0; probability.len()];
+    let mut kept = probability.to_vec();
     let mut found = Vec::new();
     for voxels in touching(GRID, |at| probability[at] > LESION_FROM) {
         #[expect(clippy::cast_precision_loss, reason = "counts of voxels")]
@@ -60,10 +61,10 @@ pub fn find(
                 .count() as f64,
         );
         if count * voxel_mm3 < LESION_MM3_MIN || in_tissue < IN_TISSUE_MIN * count {
+            for at in voxels {
+                kept[at] = 0.0;
+            }
             continue;
-        }
-        for at in &voxels {
-            kept[*at] = probability[*at];
         }
         found.push(Lesion {
             region: region(codes, &voxels),
@@ -104,6 +105,24 @@ pub fn find(
         probability: kept,
         lesions,
     }
+}
+
+/// The lesions on the picture's own voxels (1 or 0, first axis fastest). On thick slices a lesion can fall to pieces:
+/// those that are too small are left out there as well.
+#[must_use]
+pub fn on_picture(map: &LesionMap, placement: &Placement) -> Vec<u8> {
+    let probability = placement.values_on_input(&map.probability);
+    let ([ni, nj, nk], voxel_mm3) = placement.input_voxels();
+    let mut mask = vec![0; probability.len()];
+    for voxels in touching([nk, nj, ni], |at| probability[at] > LESION_FROM) {
+        #[expect(clippy::cast_precision_loss, reason = "counts of voxels")]
+        if voxels.len() as f64 * voxel_mm3 >= LESION_MM3_MIN {
+            for at in voxels {
+                mask[at] = 1;
+            }
+        }
+    }
+    mask
 }
 
 /// mm3 of lesions; of none 0, where `sum` would give -0.
@@ -319,6 +338,44 @@ mod tests {
         let map = find(&codes(), &probability, &placement(), 1e6);
         assert_eq!(map.lesions.count, 0);
         assert!(map.probability.iter().all(|p| *p == 0.0));
+    }
+
+    #[test]
+    fn the_edge_of_a_lesion_keeps_its_place() {
+        let mut probability = vec![0.0; GRID.iter().product()];
+        for x in 40..60 {
+            probability[at(x, 90, 90)] = if x < 50 { 0.4 } else { 0.9 };
+        }
+        let map = find(&codes(), &probability, &placement(), 1e6);
+        assert_eq!(map.lesions.count, 1);
+        assert_eq!(map.probability, probability);
+    }
+
+    #[test]
+    fn pieces_that_are_too_small_are_left_out_on_the_picture() {
+        let mut probability = vec![0.0; GRID.iter().product()];
+        for (first, size) in [(50, 4), (100, 2)] {
+            for x in first..first + size {
+                for y in 90..90 + size {
+                    for z in 90..90 + size {
+                        probability[at(x, y, z)] = 0.9;
+                    }
+                }
+            }
+        }
+        let lesions = Lesions::default();
+        let map = LesionMap {
+            probability,
+            lesions,
+        };
+        let mask = on_picture(&map, &placement());
+        let marked = mask.iter().filter(|m| **m == 1).count();
+        let [ni, nj, nk] = GRID;
+        assert_eq!(touching([nk, nj, ni], |at| mask[at] == 1).len(), 1);
+        assert!(
+            (27..=64).contains(&marked),
+            "of 64, half a voxel off: {marked}"
+        );
     }
 
     #[test]

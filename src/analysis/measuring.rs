@@ -200,10 +200,7 @@ pub fn combine(main: &Look, flair: Option<&Look>, engine: &Engine, with: Referen
         memory_peak_mib: None,
     };
     measurement.findings = volumetry_findings::findings(&measurement);
-    let lesions = flair.map(|flair| {
-        let on_grid = flair.segmented.placement.values_on_input(&map.probability);
-        on_grid.iter().map(|p| u8::from(*p > 0.5)).collect()
-    });
+    let lesions = flair.map(|flair| lesions::on_picture(&map, &flair.segmented.placement));
     measurement.timings_ms = timings(main, flair.filter(|f| !std::ptr::eq(*f, main)), started);
     Measured {
         segmentation: place.labels_on_input(&codes),

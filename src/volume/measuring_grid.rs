@@ -129,6 +129,12 @@ impl Placement {
         determinant(&self.affine).abs()
     }
 
+    /// Voxels of the input along its axes (first axis fastest in memory), and the volume of one.
+    #[must_use]
+    pub fn input_voxels(&self) -> ([usize; 3], f64) {
+        (self.input_dims, determinant(&self.input_affine).abs())
+    }
+
     /// Spacing of the input along its axes, mm.
     #[must_use]
     pub fn input_spacing_mm(&self) -> [f64; 3] {

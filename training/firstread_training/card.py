@@ -13,11 +13,6 @@ from . import labels as L
 from . import preprocess as P
 
 
-def toml_key(k) -> str:
-    """A bare key where TOML allows one, else quoted."""
-    return str(k) if re.fullmatch(r"[A-Za-z0-9_-]+", str(k)) else json.dumps(str(k), ensure_ascii=False)
-
-
 def toml_value(v) -> str:
     if isinstance(v, bool):
         return "true" if v else "false"

@@ -70,12 +70,12 @@ class Volumetry(nn.Module):
     """The volumetry network with its post-processing, batch 1.
 
     `labels` index the card's codes; `volumes_voxels` are those of `answer.py`; `confidence` is the mean probability
-    of the voxels labelled so, 0 where there is none; `lesion` a probability.
+    of the voxels labelled so, 0 where there is none; `lesion` a probability, by the `LesionNet` beside it.
     """
 
-    def __init__(self, net, _: float = 0.0):
+    def __init__(self, net, lesion_net):
         super().__init__()
-        self.net = net
+        self.net, self.lesion_net = net, lesion_net
         self.location = Location()
         right, self.sided = right_labels(L.VOLUMETRY_CODES, L.VOLUMETRY_RIGHT_OF)
         self.register_buffer("right", torch.tensor(right))
@@ -91,7 +91,7 @@ class Volumetry(nn.Module):
         for i in range(len(L.VOLUMETRY_ALL)):
             own = (labels == i).float()
             means.append((own * best).sum() / own.sum().clamp(min=1.0))
-        return labels.to(torch.uint8), volumes, torch.stack(means), lesions(first, lesion, image)
+        return labels.to(torch.uint8), volumes, torch.stack(means), lesions(first, lesion, image, self.lesion_net)
 
 
 def record(model, inputs, path: Path, input_names: list, output_names: list, axes: dict | None = None) -> None:
@@ -117,13 +117,13 @@ def mark(path: Path, properties: dict) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def write(net, path: Path, shape=preprocess.GRID, map_offset: float = 0.0, wrap=Screening, names=NAMES, most: int = MAX_BYTES, traced=None) -> str:
-    """Writes the ONNX file and returns its sha256.
+def write(model, path: Path, shape=preprocess.GRID, names=NAMES, most: int = MAX_BYTES, traced=None) -> str:
+    """Writes the ONNX file of a `Screening` or `Volumetry` and returns its sha256.
 
     With `traced` the graph is recorded on that smaller grid and takes any: the recording keeps every
     intermediate, 15 GB of them for `refine` on the whole box.
     """
-    model = wrap(net, map_offset).eval()
+    model = model.eval()
     path.parent.mkdir(parents=True, exist_ok=True)
     axes = None if traced is None else {"image": {2: "x", 3: "y", 4: "z"}}
     record(model, torch.zeros(1, 1, *(traced or shape)), path, ["image"], list(names), axes)
@@ -139,9 +139,9 @@ def session(path: Path, threads: int = 1):
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def compare(net, path: Path, images, map_offset: float = 0.0) -> dict:
+def compare(model, path: Path, images) -> dict:
     """Largest differences between PyTorch and ONNX over images [x,y,z]; raises where they disagree."""
-    run, model = session(path), Screening(net, map_offset).eval()
+    run, model = session(path), model.eval()
     worst = {"labels": 0.0, "volumes_relative": 0.0, "abnormality": 0.0, "p_logit": 0.0, "head_logit": 0.0}
     for image in images:
         x = np.ascontiguousarray(image[None, None], dtype=np.float32)
@@ -160,11 +160,11 @@ def compare(net, path: Path, images, map_offset: float = 0.0) -> dict:
     return worst
 
 
-def compare_volumetry(net, path: Path, image) -> dict:
+def compare_volumetry(model, path: Path, image) -> dict:
     """Largest differences between PyTorch and ONNX on one image [x,y,z]; raises where they disagree."""
     x = np.ascontiguousarray(image[None, None], dtype=np.float32)
     with torch.no_grad():
-        a = [t.numpy() for t in Volumetry(net).eval()(torch.from_numpy(x))]
+        a = [t.numpy() for t in model.eval()(torch.from_numpy(x))]
     b = session(path).run(list(VOLUMETRY_NAMES), {"image": x})
     worst = {"labels": float((a[0] != b[0]).mean()), "volumes_relative": float((np.abs(a[1] - b[1]) / (np.abs(a[1]) + 100)).max()),
              "confidence": float(np.abs(a[2] - b[2]).max()), "lesion": float((np.abs(a[3] - b[3]) > 1e-2).mean())}

@@ -3,8 +3,7 @@
 The volumetry network knows where everything is; what it says of lesions, learned among nineteen classes, is vague.
 This one sees that answer, and how far each voxel stands out from the white matter, the cortex and the fluid *nearby*
 (Oddness in `network.py` is the same thought at 4 mm).  It is trained alone, on what the finished volumetry network
-says of generated heads, so labels and volumes would not change by it.  An experiment: `docs/experiments.md` says how far it
-came; the exported graph still finds lesions by the rule of `lesions.py`.
+says of generated heads, so labels and volumes do not change by it.  `lesions.py` makes the answer of it.
 """
 
 from __future__ import annotations
@@ -18,15 +17,16 @@ from .refine import around, local_mean
 
 SURE = 0.8  # probability from which a voxel counts for its tissue's mean and spread
 LIMIT = 6.0  # spreads; further off is far off
+SHARE = 0.5  # of a spread: what differences are shown in
 FIGURES = 11
-MAP = 9  # which of them is the network's own map
+WHITE, MAP, AROUND = 0, 9, 10  # which of them are the difference from white matter, the network's own map, and the white matter around
 OUTLIER = 2.5  # spreads: lesions themselves shall not widen what they are measured by
 
 
 def figures(p: list, map_logits, image):
     """Class probabilities and the network's map [X,Y,Z], the image [X,Y,Z] -> what the network is shown [FIGURES,X,Y,Z]."""
     white, spread = local_white(p[WM], image)
-    apart = lambda mean: ((image - mean) / spread).clamp(-LIMIT, LIMIT) * 0.5
+    apart = lambda mean: ((image - mean) / spread).clamp(-LIMIT, LIMIT) * SHARE
     ventricles = p[LATERAL] + p[THIRD] + p[FOURTH] + p[HORN_CLASS]
     fluid = ventricles + p[CSF]
     deep = 1.0 - p[0] - p[WM] - p[CORTEX] - fluid

@@ -170,26 +170,27 @@ def dice(path: Path, data: Path, cache: Path, folder: Path | None = None, part: 
     """Dice of an exported screening network, as the card has it: the reference heads, and the frozen generated images."""
     from . import evaluate, scans
     from .heldout import Heldout
-    run, tables = loose(path), {"heads": {}, "manual": {}, "generated": {}}
+    run, tables = export.session(path), {"heads": {}, "manual": {}, "generated": {}}
 
     def add(group, values):
         for name, value in values.items():
             tables[group].setdefault(name, []).append(value)
 
-    codes = np.array(L.CODES)
+    def coded(image):
+        return np.array(L.CODES)[run.run(["labels"], {"image": image[None, None]})[0]]
+
     for scan in scans.validation(data, cache, dicom=False):
         if scan.reference is not None:
             image, origin = preprocess.prepare(*scan.load())
-            labels = run.run(["labels"], {"image": image[None, None]})[0]
             reference, affine = evaluate.nifti_codes(scan)
-            add(scan.group, metrics.dice_16(codes[labels], evaluate.reference_on_grid(reference, affine, origin)))
+            add(scan.group, metrics.dice_16(coded(image), evaluate.reference_on_grid(reference, affine, origin)))
     held = config_module.heldout()
     for number in range(len(held["maps"])):
         cases = Heldout(number, data, cache, held["shape"], folder)
         for i in range(max(1, int(held["images_per_map"] * part))):
             case = cases.case("image", i)
-            labels = run.run(["labels"], {"image": np.ascontiguousarray(case.image, np.float32)[None, None]})[0]
-            add("generated", evaluate.dice_case({"codes": codes[labels]}, case))
+            image, where = on_grid(case.image)
+            add("generated", evaluate.dice_case({"codes": coded(image)[where]}, case))
     out = {}
     for group, name in (("heads", "dice_heads"), ("generated", "dice_generated")):
         each = np.nanmean(np.array(list(tables[group].values())), 0)
@@ -199,12 +200,10 @@ def dice(path: Path, data: Path, cache: Path, folder: Path | None = None, part: 
             "dice_generated": evaluate.mean_dice(tables["generated"]), **out}
 
 
-def loose(path: Path):
-    """A session that takes any grid: the frozen images are smaller than the server's."""
-    import onnx
-    model = onnx.load(path)
-    for axis in model.graph.input[0].type.tensor_type.shape.dim[2:]:
-        axis.Clear()
-    for out in model.graph.output:
-        out.type.tensor_type.ClearField("shape")
-    return watched(model, [])
+def on_grid(image) -> tuple[np.ndarray, tuple]:
+    """A frozen image [x,y,z] in the middle of the server's grid, which is larger and 0 around it, and where it lies there."""
+    starts = [(most - n) // 2 for most, n in zip(preprocess.GRID, image.shape)]
+    where = tuple(slice(start, start + n) for start, n in zip(starts, image.shape))
+    full = np.zeros(preprocess.GRID, np.float32)
+    full[where] = image
+    return full, where

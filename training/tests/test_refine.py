@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from firstread_training import export, labels as L
+from firstread_training.lesion_net import LesionNet
 from firstread_training.lesions import lesions
 from firstread_training.refine import refine, softmax, unweighted
 
@@ -41,18 +42,21 @@ def test_softmax_of_a_list_is_torchs_own():
     assert torch.allclose(torch.stack(softmax(list(scores))), torch.softmax(scores, 0), atol=1e-6)
 
 
-def test_a_lesion_is_bright_and_on_the_map():
+def test_a_lesion_is_bright_and_the_lesion_network_agrees():
     p = [torch.zeros(64, 64, 64) for _ in L.VOLUMETRY_CODES]
     p[L.WM][:] = 0.95
     p[L.CORTEX][:] = 0.05
     image = 0.5 + 0.01 * torch.randn(64, 64, 64, generator=torch.Generator().manual_seed(3))
-    image[20:24, 20:24, 20:24] += 0.2
-    image[40:44, 40:44, 40:44] += 0.2
-    mapped = torch.full((64, 64, 64), -4.0)
-    mapped[20:24, 20:24, 20:24] = 4.0
-    found = lesions(p, mapped, image) > 0.5
-    assert found[20:24, 20:24, 20:24].all() and not found[40:44, 40:44, 40:44].any()
-    assert not (lesions(p, torch.full_like(mapped, 4.0), torch.full_like(image, 0.5)) > 0.5).any()
+    one, other = (slice(20, 24),) * 3, (slice(40, 44),) * 3
+    image[one] += 0.2
+    image[other] += 0.2
+    said = torch.full((1, 1, 64, 64, 64), -8.0)
+    said[0, 0][one] = 0.0
+    nothing = torch.zeros(64, 64, 64)
+    found = lesions(p, nothing, image, lambda _: said) > 0.5
+    assert found[one].all() and not found[other].any()
+    sure_of_all = torch.full_like(said, -2.0)
+    assert not (lesions(p, nothing, torch.full_like(image, 0.5), lambda _: sure_of_all) > 0.5).any()
 
 
 def test_a_graph_recorded_on_a_small_grid_takes_a_larger_one(tmp_path):
@@ -61,7 +65,8 @@ def test_a_graph_recorded_on_a_small_grid_takes_a_larger_one(tmp_path):
     torch.manual_seed(4)
     net = VolumetryNet((8, 8, 16, 16), 8).eval()
     path = tmp_path / "small.onnx"
-    export.write(net, path, (64, 80, 64), wrap=export.Volumetry, names=export.VOLUMETRY_NAMES, traced=(64, 64, 64))
+    model = export.Volumetry(net, LesionNet().eval())
+    export.write(model, path, (64, 80, 64), export.VOLUMETRY_NAMES, traced=(64, 64, 64))
     image = np.random.default_rng(5).random((64, 80, 64), np.float32)
-    worst = export.compare_volumetry(net, path, image)
+    worst = export.compare_volumetry(model, path, image)
     assert worst["labels"] < 1e-4

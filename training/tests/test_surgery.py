@@ -17,7 +17,7 @@ def exported(tmp_path):
     pytest.importorskip("onnxruntime")
     torch.manual_seed(0)
     path = tmp_path / "screening.onnx"
-    export.write(ScreeningNet((8, 8, 16, 16), 8).eval(), path, SHAPE)
+    export.write(export.Screening(ScreeningNet((8, 8, 16, 16), 8).eval()), path, SHAPE)
     return path
 
 

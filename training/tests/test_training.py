@@ -135,9 +135,9 @@ def test_onnx_gives_what_pytorch_gives(tmp_path):
             value.copy_(0.1 * torch.randn(value.shape))
     shape = (32, 48, 32)
     path = tmp_path / "x.onnx"
-    sha = export.write(net, path, shape)
+    sha = export.write(export.Screening(net), path, shape)
     image = np.random.default_rng(0).random(shape, dtype=np.float32)
-    differences = export.compare(net, path, [image])
+    differences = export.compare(export.Screening(net), path, [image])
     assert len(sha) == 64 and differences["labels"] <= 1e-4
     labels, volumes, abnormality, p, h = export.session(path).run(list(export.NAMES), {"image": image[None, None]})
     assert labels.dtype == np.uint8 and labels.shape == shape and abnormality.shape == shape
@@ -206,9 +206,9 @@ def test_export_refuses_what_disagrees(tmp_path):
     pytest.importorskip("onnxruntime")
     torch.manual_seed(0)
     net, other = ScreeningNet((8, 8, 16, 16), 8).eval(), ScreeningNet((8, 8, 16, 16), 8).eval()
-    export.write(net, tmp_path / "x.onnx", (32, 32, 32))
+    export.write(export.Screening(net), tmp_path / "x.onnx", (32, 32, 32))
     with pytest.raises(ValueError, match="disagree"):
-        export.compare(other, tmp_path / "x.onnx", [np.random.default_rng(0).random((32, 32, 32), dtype=np.float32)])
+        export.compare(export.Screening(other), tmp_path / "x.onnx", [np.random.default_rng(0).random((32, 32, 32), dtype=np.float32)])
 
 
 def test_a_card_is_toml_and_complete(tmp_path):
