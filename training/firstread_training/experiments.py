@@ -79,8 +79,10 @@ def curves(run: Path, out: Path) -> None:
     import matplotlib.pyplot as plt
     rows, evaluations = log(run), history(run)
     step = np.array([r["step"] for r in rows])
-    figure, axes = plt.subplots(1, 3, figsize=(12, 3.4))
-    for axis, keys, title in ((axes[0], ("seg", "seg4"), "segmentation loss"), (axes[1], ("lesion", "study", "head", "side"), "other losses")):
+    there = lambda *keys: [key for key in keys if any(np.isfinite(r.get(key, np.nan)) for r in rows)]
+    losses = [(keys, title) for keys, title in ((there("seg", "seg4"), "segmentation loss"), (there("lesion", "study", "head", "side"), "other losses")) if keys]
+    figure, axes = plt.subplots(1, len(losses) + 1, figsize=(4 * len(losses) + 4, 3.4))
+    for axis, (keys, title) in zip(axes, losses):
         for key in keys:
             y = np.array([r.get(key, np.nan) for r in rows])
             smooth = np.array([np.nanmean(y[max(0, i - 9):i + 1]) if np.isfinite(y[max(0, i - 9):i + 1]).any() else np.nan for i in range(len(y))])
@@ -88,13 +90,13 @@ def curves(run: Path, out: Path) -> None:
         axis.set_title(title, fontsize=10)
         axis.legend(fontsize=8, frameon=False)
     y = np.array([r["dice"] for r in rows])
-    axes[2].plot(step, [np.nanmean(y[max(0, i - 9):i + 1]) for i in range(len(y))], lw=1.2, label="soft Dice, training images")
+    axes[-1].plot(step, [np.nanmean(y[max(0, i - 9):i + 1]) for i in range(len(y))], lw=1.2, label="soft Dice, training images")
     for key, name, mark in (("dice_heads_freesurfer", "Dice, 4 FreeSurfer heads (EMA)", "o"), ("dice_generated", "Dice, held-out maps (EMA)", "s")):
         points = [(e["step"], e[key]) for e in evaluations if e.get(key) is not None]
         if points:
-            axes[2].plot(*zip(*points), mark + "-", ms=4, lw=1, label=name)
-    axes[2].set_title("Dice", fontsize=10)
-    axes[2].legend(fontsize=8, frameon=False)
+            axes[-1].plot(*zip(*points), mark + "-", ms=4, lw=1, label=name)
+    axes[-1].set_title("Dice", fontsize=10)
+    axes[-1].legend(fontsize=8, frameon=False)
     for axis in axes:
         axis.set_xlabel("step", fontsize=9)
         axis.grid(alpha=0.25)
