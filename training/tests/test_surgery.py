@@ -35,6 +35,14 @@ def test_labels_and_volumes_are_refined_and_nothing_else(exported, tmp_path):
         surgery.write(target, tmp_path / "again.onnx", [image])
 
 
+def test_a_smaller_image_lies_in_the_middle_of_the_grid():
+    image = np.random.default_rng(1).random((80, 96, 80))
+    full, where = surgery.on_grid(image)
+    assert full.shape == tuple(surgery.preprocess.GRID) and full.dtype == np.float32
+    assert np.allclose(full[where], image) and full.sum() == pytest.approx(image.sum(), rel=1e-4)
+    assert where == (slice(8, 88), slice(8, 104), slice(8, 88))
+
+
 def test_the_card_says_what_it_was_made_of(exported, tmp_path):
     old = card.build("0.1.7", "ab" * 32, {"scale": 0.5, "offset": 0.8, "prevalence_train": 0.7}, 5.0, {"steps": 7}, {"dice_manual": 0.7, "ece": 0.1}, ["none"])
     new = surgery.carded(old, "cd" * 32, {"dice_manual": 0.8}, {"labels": 0.0}, "1234567")
