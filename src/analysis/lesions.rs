@@ -14,7 +14,7 @@ use crate::volume::measuring_grid::{GRID, Placement};
 const LESION_FROM: f32 = 0.5;
 /// Smaller ones are not counted, mm3: what is called a lesion is at least 3 mm long (Filippi et al., Brain
 /// 2019;142:1858-1875), and of what we find below this size little is (docs/experiments.md).
-const LESION_MM3_MIN: f64 = 9.0;
+const LESION_MM3_MIN: f64 = 14.0;
 /// Part of a lesion that must lie in brain tissue: choroid plexus and flow lie in the ventricles.
 const IN_TISSUE_MIN: f64 = 0.5;
 /// How many voxels (about 1 mm) away a ventricle is still abutted, and the cortex.

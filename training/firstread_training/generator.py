@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from . import acquisition, appearance, nonhead, pathology, warp
+from . import acquisition, appearance, nonhead, pathology, scattered, warp
 from . import labels as L
 from .maps import LabelMap
 from .preprocess import normalise, normalise_tensor
@@ -44,7 +44,9 @@ class GeneratorConfig:
     distractors: float = 0.0  # share of images with what looks like a lesion and is none (distract)
     rims: float = 0.5  # share of those whose ventricles have a bright rim that is no lesion
     uneven: float = 0.0  # share of images whose cortex and white matter are brighter in some places (uneven)
+    caps: float = 0.0  # share of images whose white matter is brighter beside the ventricles' horns (caps)
     faint: float = 1.0  # lesions of the white matter keep at least this share of their difference from it (1: all)
+    scattered: float = 0.0  # share of heads with white-matter lesions whose lesions are separate spots (scattered.py)
     slices: dict = field(default_factory=dict)  # share of thick slices by contrast, where it differs from acquisition's
     few_are_lesions: bool = False  # healthy people's few small lesions are in the mask (never in the study's truth)
     clean: bool = False  # a good scan: no thick slices, weak noise and bias (the demo's samples)
@@ -140,7 +142,7 @@ class Generator:
                 before, fine = labels, warp.refine(moved, scene.shape, c.voxel_mm)
                 labels = _lookup(person.vox, fine)
                 labels, changed = _keep_skull(plan, before, labels)
-            layers = pathology.paint(plan, person, fine, labels & 63, self.shapes, c.voxel_mm)
+            layers = pathology.paint(plan, person, fine, labels & 63, self.shapes, c.voxel_mm, c.scattered)
         tissue = labels & 63
         share = _ventricle_share(tissue)
         style = appearance.draw(rng, c.contrasts)
@@ -149,10 +151,12 @@ class Generator:
             image = distract(image, tissue, style, rng, gen, c.voxel_mm, c.rims)
         if c.uneven and rng.random() < c.uneven:
             image = uneven(image, tissue, rng, gen, c.voxel_mm)
+        if c.caps and rng.random() < c.caps:
+            image = caps(image, tissue, style, rng, c.voxel_mm)
         # healthy people have a few small white-matter lesions too, seen in both members of a pair
         if rng.random() < 0.3:
-            few = pathology.white_lesions(rng, gen, person, fine, tissue, None, rng.uniform(0.02, 0.25), rng.uniform(0, 1), c.voxel_mm)
-            image = _mix(image, pathology.soft(few), appearance.lesion_value(rng, style, "fluid"))
+            few, soft = self._few(rng, gen, person, fine, tissue)
+            image = _mix(image, soft, appearance.lesion_value(rng, style, "fluid"))
         else:
             few = None
         lesion, core = torch.zeros(scene.shape), torch.zeros(scene.shape)
@@ -163,7 +167,7 @@ class Generator:
                 wm = float(style.mean[L.WM])
                 value = wm + (value - wm) * float(np.exp(lesion_rng.uniform(np.log(c.faint), 0)))
             image = _mix(image, layer.mask, value, lesion_rng, gen)
-            lesion = torch.maximum(lesion, layer.mask)
+            lesion = torch.maximum(lesion, layer.mask if layer.inside is None else layer.inside.float())
             if layer.fold == "core":
                 core = torch.maximum(core, layer.mask)
         truth = lesion > 0.5  # the soft edge outside a mask stays below
@@ -177,6 +181,13 @@ class Generator:
             truth = truth | few
         image, window = self._acquire(image, tissue, style, rng, gen)
         return self._case(scene, style, image, labels, truth, extent, core, window, on, share, base_share)
+
+    def _few(self, rng, gen, person, fine, tissue):
+        """Some small lesions of a healthy person: what is lesion, and what to paint."""
+        if self.config.scattered > 0:
+            return scattered.lesions(rng, gen, tissue, rng.uniform(0.02, 0.25), self.config.voxel_mm, many=(1, 8))
+        few = pathology.white_lesions(rng, gen, person, fine, tissue, None, rng.uniform(0.02, 0.25), rng.uniform(0, 1), self.config.voxel_mm)
+        return few, pathology.soft(few)
 
     def _intensities(self, person, fine, labels, changed, style, gen) -> torch.Tensor:
         """Mean and spread of each tissue, averaged over four points of every 2 mm voxel."""
@@ -298,6 +309,32 @@ def uneven(image, tissue, rng, gen, voxel_mm: float) -> torch.Tensor:
     grey = (tissue == L.CORTEX) | (tissue == L.HIPPOCAMPUS) | (tissue == L.AMYGDALA)
     gain = rng.uniform(0, 0.14) * field[0] * grey + rng.uniform(0, 0.06) * field[1] * (tissue == L.WM)
     return image * (1 + gain).clamp(min=0.5)
+
+
+def caps(image, tissue, style, rng, voxel_mm: float) -> torch.Tensor:
+    """White matter in front of and behind the ventricles is brighter on a FLAIR of anybody, without an edge; it is no lesion.
+
+    On ms_flair and the healthy person of 27 years: 2 to 3 spreads of the white matter, 0.3 to 1.3 ml each, more behind.
+    """
+    at = torch.nonzero(tissue == L.LATERAL).float()
+    wm, gm = float(style.mean[L.WM]), float(style.mean[L.CORTEX])
+    if len(at) < 100:
+        return image
+    middle, white = at[:, 0].median(), (tissue == L.WM).float()
+    grid = [torch.arange(n, dtype=torch.float32) for n in tissue.shape]
+    sign = np.sign(gm - wm) if style.contrast != "random" else rng.choice([-1.0, 1.0])
+    for of_side in (at[at[:, 0] < middle], at[at[:, 0] >= middle]):
+        for back in (True, False):
+            if not len(of_side) or rng.random() > (0.8 if back else 0.6):
+                continue
+            edge = torch.quantile(of_side[:, 1], 0.15 if back else 0.9)
+            end = of_side[of_side[:, 1] <= edge] if back else of_side[of_side[:, 1] >= edge]
+            centre = end.mean(0) + warp.tensor(rng.normal(0, 3 / voxel_mm, 3)).float()
+            width = warp.tensor(rng.uniform(3.5, 9.0, 3) / voxel_mm).float()
+            x, y, z = (torch.exp(-0.5 * ((g - c) / w) ** 2) for g, c, w in zip(grid, centre, width))
+            blob = x[:, None, None] * y[None, :, None] * z[None, None, :]
+            image = image + float(sign * rng.uniform(0.05, 0.35)) * blob * white
+    return image.clamp(min=0)
 
 
 def _lookup(vox: torch.Tensor, x: torch.Tensor, offset=(0.0, 0.0, 0.0)) -> torch.Tensor:

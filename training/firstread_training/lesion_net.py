@@ -46,6 +46,11 @@ def local_white(p, image):
     return mean, 1.25 * (sure * torch.minimum(difference, OUTLIER * first)).sum() / voxels + 1e-3
 
 
+def answer(net, shown) -> dict:
+    """What training asks for: `lesion` logits [B,1,...], and `apart` [B,...], spreads from the white matter nearby."""
+    return {"lesion": LesionNet.forward(net, shown), "apart": shown[:, WHITE] / SHARE}
+
+
 class LesionNet(nn.Module):
     """figures [B,FIGURES,X,Y,Z] -> logits [B,1,X,Y,Z]; sides are multiples of 4.
 

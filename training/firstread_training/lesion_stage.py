@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from . import checkpoint, config as config_module
-from .lesion_net import LesionNet, figures
+from .lesion_net import LesionNet, answer, figures
 from .network import fitting
 from .refine import unweighted
 from .volumetry import VolumetryNet
@@ -27,7 +27,7 @@ def finished_volumetry():
 
 
 class LesionStage(LesionNet):
-    """image [B,1,X,Y,Z] at 1 mm -> `lesion` [B,1,X,Y,Z] logits; X, Y, Z are multiples of 16."""
+    """image [B,1,X,Y,Z] at 1 mm -> `lesion` [B,1,X,Y,Z] logits and how far `apart` each voxel is; X, Y, Z are multiples of 16."""
 
     def __init__(self, volumetry=None):
         super().__init__()
@@ -38,4 +38,4 @@ class LesionStage(LesionNet):
         with torch.no_grad():
             out = below(image)
             shown = torch.stack([figures(unweighted(c.float()), m[0].float(), i[0].float()) for c, m, i in zip(out["classes"], out["lesion"], image)])
-        return {"lesion": super().forward(shown)}
+        return answer(self, shown)

@@ -5,27 +5,28 @@ from __future__ import annotations
 import torch
 
 from .labels import CORTEX, CSF, WM
-from .lesion_net import AROUND, SHARE, WHITE, figures
+from .lesion_net import LIMIT, SHARE, WHITE, figures
 from .refine import around
 
-BRIGHT_MOST = 4.0  # spreads; what is brighter is no surer
-NET_WEIGHT, NET_LEAST, NET_MOST = 0.5, -8.0, 4.0  # of the lesion network's logit
-FROM, STEEPNESS = 1.25, 2.0
-WHITE_AROUND, BRAIN_AROUND = 0.5, 0.9
+BRIGHT_MOST = LIMIT  # spreads; what is brighter is no surer
+NET_WEIGHT, NET_LEAST, NET_MOST = 0.75, -8.0, 4.0  # of the lesion network's logit
+FROM, STEEPNESS = 1.75, 2.0
+BRAIN_AROUND = 0.9
 T1_LIKE = 0.1  # white matter brighter than cortex by this share: there lesions are dark
 
 
 def lesions(p: list, map_logits, image, net):
     """Unrefined class probabilities [X,Y,Z], the network's map, the image [X,Y,Z] and a `LesionNet` -> probability of a lesion [X,Y,Z].
 
-    Neither is enough alone: the lesion network learned lesions as they are painted, and is shy of real ones; what is
-    bright near white matter is mostly no lesion (Dice of both, and of each, in `docs/experiments.md`).
+    Neither is enough alone: the lesion network learned lesions as they are painted, and is shy of some real ones; what is
+    bright near white matter is mostly no lesion (Dice of both, and of each, in `docs/experiments.md`).  Where it may be is
+    left to the network: lesions at the cortex are labelled as cortex more often than not.
     """
     shown = figures(p, map_logits, image)
     logits = net(shown[None])[0, 0].clamp(NET_LEAST, NET_MOST)
     bright = (sign(p, image) * shown[WHITE] / SHARE).clamp(max=BRIGHT_MOST)
     odds = (bright + NET_WEIGHT * logits - FROM) * STEEPNESS
-    inside = (shown[AROUND] > WHITE_AROUND) & (around(1.0 - p[0] - p[CSF], 9) > BRAIN_AROUND)
+    inside = around(1.0 - p[0] - p[CSF], 9) > BRAIN_AROUND
     return torch.sigmoid(odds) * inside.float()
 
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from . import labels as L
-from . import warp
+from . import scattered, warp
 from .maps import MNI_CEREBRUM, LabelMap
 
 KINDS = {"wm_lesions": 0.26, "stroke": 0.18, "tumour": 0.24, "haemorrhage": 0.08, "metastases": 0.06,
@@ -23,6 +23,7 @@ KINDS = {"wm_lesions": 0.26, "stroke": 0.18, "tumour": 0.24, "haemorrhage": 0.08
 # between them the truth is left open (healthy old people reach about 5 %)
 VENTRICLE_ABNORMAL, VENTRICLE_NORMAL = 0.068, 0.05
 MIN_LESION_ML = 0.35
+SCATTERED_ML = (0.3, 25.0)
 
 
 @dataclass
@@ -38,11 +39,12 @@ class Plan:
 
 @dataclass
 class Layer:
-    """A soft mask [x,y,z] in 0..1 to paint, with the kind of intensity it gets."""
+    """A soft mask [x,y,z] in 0..1 to paint, with the kind of intensity it gets; `inside`: what of it is lesion, if not all above 0.5."""
     mask: torch.Tensor
     value: str
     truth: bool = True
     fold: str = "fluid"
+    inside: torch.Tensor | None = None
 
 
 def draw(rng: np.random.Generator, person: LabelMap, kinds=None) -> Plan:
@@ -162,12 +164,15 @@ def white_lesions(rng, gen, person, x, tissue, shapes, ml: float, periventricula
     return _quantile_mask(score, wm, int(ml * 1000 / voxel_mm ** 3))
 
 
-def paint(plan: Plan, person: LabelMap, x: torch.Tensor, tissue: torch.Tensor, shapes, voxel_mm: float = 2.0) -> list[Layer]:
-    """Layers for the kinds that change intensity, in the order they are painted."""
+def paint(plan: Plan, person: LabelMap, x: torch.Tensor, tissue: torch.Tensor, shapes, voxel_mm: float = 2.0, apart: float = 0.0) -> list[Layer]:
+    """Layers for the kinds that change intensity, in the order they are painted; `apart`: share of heads whose white-matter lesions are `scattered`."""
     rng = np.random.default_rng(plan.seed)
     gen = warp.generator(plan.seed)
     ball = partial(_ball, cells=int(14 / voxel_mm))
     brain = (tissue > 0) & (tissue < L.CLASS_COUNT) & (tissue != L.CSF)
+    if plan.kind == "wm_lesions" and apart > 0 and rng.random() < apart:
+        inside, mask = scattered.lesions(rng, gen, tissue, float(np.exp(rng.uniform(*np.log(SCATTERED_ML)))), voxel_mm)
+        return [Layer(mask, "fluid", inside=inside)]
     if plan.kind == "wm_lesions":
         ml = float(np.exp(rng.uniform(np.log(1.5 if voxel_mm > 1 else 0.3), np.log(40.0))))
         return [Layer(soft(white_lesions(rng, gen, person, x, tissue, shapes["ms"], ml, rng.uniform(0, 1.5), voxel_mm)), "fluid")]

@@ -10,7 +10,9 @@ other people.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -184,15 +186,56 @@ def fit(rows) -> tuple[dict, dict]:
     return _train(x, y, (on, off), best), report
 
 
-def run(cfg, weights: dict, data, cache, minutes: float, processes: int = 2, device: str = "cpu"):
-    """Collects and fits; the readout's weights, and the report."""
-    def everywhere(collector, weights, minutes):
-        jobs = [(cfg, weights, device, data, cache, i, processes, minutes) for i in range(processes)]
+FITTED = ("centre", "scale", "hidden", "hidden_b", "out", "direct", "out_b")  # of the readout; evidence does not depend on them
+
+
+def key_of(weights: dict) -> str:
+    """What evidence was collected with: changes with every weight it depends on."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        if name not in {f"readout_{part}" for part in FITTED}:
+            digest.update(name.encode() + weights[name].half().cpu().numpy().tobytes())  # as compact checkpoints keep them
+    return digest.hexdigest()
+
+
+def save_rows(path: Path, weights: dict, rows) -> None:
+    """Evidence as float16: a megabyte for two thousand pairs."""
+    evidence, abnormal, pair, person, kind = zip(*rows)
+    part = path.with_suffix(".part")
+    with open(part, "wb") as f:
+        np.savez_compressed(f, key=key_of(weights), evidence=np.stack(evidence).astype(np.float16), abnormal=np.array(abnormal, np.int8), pair=np.array(pair), person=np.array(person), kind=np.array(kind))
+    part.rename(path)
+
+
+def load_rows(path: Path | None, weights: dict) -> list[tuple]:
+    """What was collected before with the same weights; nothing where they are others."""
+    if path is None or not path.exists():
+        return []
+    with np.load(path) as z:
+        if str(z["key"]) != key_of(weights):
+            return []
+        return [(e.astype(np.float32), int(a), int(p), str(w), str(k)) for e, a, p, w, k in zip(*(z[n] for n in ("evidence", "abnormal", "pair", "person", "kind")))]
+
+
+def run(cfg, weights: dict, data, cache, minutes: float, processes: int = 2, device: str = "cpu", kept: Path | None = None):
+    """Collects and fits; the readout's weights, and the report.
+
+    `kept`: a file of evidence.  Where it is of these very weights, all minutes go into more pairs, which are added to it;
+    otherwise it is begun anew.
+    """
+    def everywhere(collector, weights, minutes, first=0):
+        jobs = [(cfg, weights, device, data, cache, first + i, processes, minutes) for i in range(processes)]
         if processes == 1:
             return collector(jobs[0])
         with torch.multiprocessing.get_context("spawn").Pool(processes) as pool:
             return [row for part in pool.map(collector, jobs, chunksize=1) for row in part]
-    told, report = fit_voxels(everywhere(collect_voxels, weights, minutes * VOXEL_SHARE))
-    weights = {**evaluate.build(cfg, weights).state_dict(), **told}
-    readout, more = fit(everywhere(collect, weights, minutes * (1 - VOXEL_SHARE)))
+    weights, told, report = evaluate.build(cfg, weights).state_dict(), {}, {}
+    rows = load_rows(kept, weights)
+    if not rows:
+        told, report = fit_voxels(everywhere(collect_voxels, weights, minutes * VOXEL_SHARE))
+        weights, minutes = {**weights, **told}, minutes * (1 - VOXEL_SHARE)
+    rows += everywhere(collect, weights, minutes, 1 + max((row[2] for row in rows), default=-1))
+    if kept is not None:
+        save_rows(kept, weights, rows)
+    readout, more = fit(rows)
     return {**told, **readout}, {**report, **more}

@@ -77,7 +77,7 @@ class Trainer:
         return self.learn(lambda: self.net(image, fine), targets)
 
     def learn(self, forward, targets) -> dict:
-        """One update from what `forward` gives (a dict, or the lesions' logits) against the targets."""
+        """One update from what `forward` gives (a dict of logits) against the targets."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
         self.optimizer.zero_grad(set_to_none=True)

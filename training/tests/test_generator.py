@@ -5,14 +5,15 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
-from firstread_training import acquisition, generator, labels as L, maps, pathology, warp
+from firstread_training import acquisition, generator, labels as L, maps, pathology, scattered, warp
 
 SHAPE = (48, 48, 48)
 
 
 def make(person, shapes, seed=1, **changes):
-    return generator.Generator([person], shapes, dataclasses.replace(generator.GeneratorConfig(), shape=SHAPE, centre_sd_mm=(0, 0, 0), **changes), seed)
+    return generator.Generator([person], shapes, dataclasses.replace(generator.GeneratorConfig(), **{"shape": SHAPE, "centre_sd_mm": (0, 0, 0), **changes}), seed)
 
 
 def test_a_case_is_a_function_of_its_index(person, shapes):
@@ -112,3 +113,36 @@ def test_plans_of_every_kind_can_be_drawn(person):
     rng = np.random.default_rng(3)
     kinds = {pathology.draw(rng, person).kind for _ in range(200)}
     assert kinds == set(pathology.KINDS)
+
+
+def test_scattered_lesions_are_few_soft_and_in_the_white_matter(person):
+    tissue = person.vox & 63
+    rng, gen = np.random.default_rng(5), warp.generator(5)
+    inside, paint = scattered.lesions(rng, gen, tissue, 3.0)
+    count = ndimage.label(inside.numpy(), np.ones((3, 3, 3)))[1]
+    assert 1 <= count <= scattered.MANY[1], "spots, not crumbs"
+    assert 1000 < int(inside.sum()) < 4000, "about 3 ml, less what fell outside"
+    assert not inside[(tissue == L.LATERAL) | (tissue == L.CSF) | (tissue == 0)].any()
+    assert float(paint.max()) <= 1.0 and 0.2 < float(paint[inside].mean()) < 1.0
+    edge = torch.from_numpy(ndimage.binary_dilation(inside.numpy())) & ~inside & (tissue == L.WM)
+    assert 0.02 < float(paint[edge].mean()) < float(paint[inside].mean()), "a soft edge"
+    nothing, _ = scattered.lesions(rng, gen, torch.zeros_like(tissue), 3.0)
+    assert not nothing.any()
+
+
+def test_scattered_lesions_are_the_truth_of_their_case(person, shapes):
+    g = make(person, shapes, kinds={"wm_lesions": 1.0}, contrasts={"flair": 1.0}, stripped=0, cropped=0, nonhead=0.0, clean=True, scattered=1.0, voxel_mm=1.0, shape=(96, 96, 96))
+    on, off = g.paired(0)
+    found = on.lesion == 1
+    assert found.sum() > 30 and not (off.lesion == 1).any()
+    assert (on.image - off.image)[found].mean() > 0.02, "brighter where the truth says so"
+
+
+def test_caps_are_brighter_beside_the_ventricles_only(person):
+    tissue = person.vox & 63
+    style = generator.appearance.draw(np.random.default_rng(2), {"flair": 1.0})
+    image = torch.from_numpy(style.mean)[tissue.long()]
+    brighter = generator.caps(image, tissue, style, np.random.default_rng(2), 1.0) - image
+    near = ndimage.distance_transform_edt((tissue != L.LATERAL).numpy())
+    assert 0.03 < float(brighter.max()) < 0.4 and float(brighter[tissue != L.WM].abs().max()) == 0
+    assert float(brighter[torch.from_numpy(near > 30)].max()) < 0.01

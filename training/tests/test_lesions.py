@@ -95,3 +95,13 @@ def test_lesions_fade_and_nothing_else():
     assert lesion_fit.FAINT[0] <= kept < 2.9
     assert torch.allclose(faint[0, 1][inside], torch.tensor(2.5 - (3.0 - kept))) and torch.allclose(faint[0, MAP][inside], torch.tensor(kept / 3.0))
     assert torch.equal(faint[1], shown[1]) and not faint[0, 0, :3].any()
+
+
+def test_a_lesion_that_the_scan_blurred_away_is_not_scored():
+    lesion = torch.zeros(1, 16, 16, 16, dtype=torch.uint8)
+    lesion[0, 2:7, 2:7, 2:7] = lesion[0, 10:15, 10:15, 10:15] = 1
+    apart = torch.zeros(1, 16, 16, 16)
+    apart[0, 10:15, 10:15, 10:15] = -3.0  # dark, as on a T1
+    scored = losses.unseen(apart, lesion)
+    assert (scored[0, 2:7, 2:7, 2:7] == IGNORE).all() and (scored[0, 11:14, 11:14, 11:14] == 1).all()
+    assert (scored == 0).sum() == (lesion == 0).sum()

@@ -202,6 +202,19 @@ def test_the_readout_learns_what_tells_the_pairs_apart(monkeypatch):
     assert report["voxel_loss_left_out"] < 0.4 and told["readout_voxel1"].shape == (voxels.HIDDEN[0], voxels.FEATURES)
 
 
+def test_evidence_is_kept_for_the_same_network_only(tmp_path):
+    torch.manual_seed(0)
+    net = ScreeningNet((8, 8, 16, 16), 8)
+    weights = {k: v.clone() for k, v in net.state_dict().items()}
+    rows = [(np.linspace(-2, 2, EVIDENCE, dtype=np.float32), 1, 7, "p1", "stroke"), (np.zeros(EVIDENCE, np.float32), 0, 7, "p1", "healthy")]
+    study.save_rows(tmp_path / "e.npz", weights, rows)
+    weights["readout_out_b"] += 1.0  # a readout fitted anew
+    again = study.load_rows(tmp_path / "e.npz", weights)
+    assert [row[1:] for row in again] == [row[1:] for row in rows] and np.abs(again[0][0] - rows[0][0]).max() < 2e-3
+    weights["out2.weight"] += 0.01
+    assert study.load_rows(tmp_path / "e.npz", weights) == [] and study.load_rows(tmp_path / "none.npz", weights) == []
+
+
 def test_export_refuses_what_disagrees(tmp_path):
     pytest.importorskip("onnxruntime")
     torch.manual_seed(0)
