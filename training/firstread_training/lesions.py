@@ -10,7 +10,7 @@ from .refine import around
 
 BRIGHT_MOST = LIMIT  # spreads; what is brighter is no surer
 NET_WEIGHT, NET_LEAST, NET_MOST = 0.75, -8.0, 4.0  # of the lesion network's logit
-FROM, STEEPNESS = 1.5, 2.0
+FROM, STEEPNESS = 1.6, 0.5  # gentle: the answer is interpolated to the picture, and an edge keeps its place only where the odds are about linear
 BRAIN_AROUND = 0.9
 T1_LIKE = 0.1  # white matter brighter than cortex by this share: there lesions are dark
 
