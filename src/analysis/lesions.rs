@@ -343,7 +343,7 @@ mod tests {
     #[test]
     fn the_edge_of_a_lesion_keeps_its_place() {
         let mut probability = vec![0.0; GRID.iter().product()];
-        for x in 40..60 {
+        for x in 40..70 {
             probability[at(x, 90, 90)] = if x < 50 { 0.4 } else { 0.9 };
         }
         let map = find(&codes(), &probability, &placement(), 1e6);
