@@ -312,9 +312,9 @@ def uneven(image, tissue, rng, gen, voxel_mm: float) -> torch.Tensor:
 
 
 def caps(image, tissue, style, rng, voxel_mm: float) -> torch.Tensor:
-    """White matter in front of and behind the ventricles is brighter on a FLAIR of anybody, without an edge; it is no lesion.
+    """White matter in front of and behind the ventricles can be brighter on a FLAIR, without an edge; it is no lesion.
 
-    On ms_flair and the healthy person of 27 years: 2 to 3 spreads of the white matter, 0.3 to 1.3 ml each, more behind.
+    On ljubljana-07 of ms_flair: 2.7 to 3.2 spreads of the white matter, 0.3 to 1.3 ml each, more behind than in front.
     """
     at = torch.nonzero(tissue == L.LATERAL).float()
     wm, gm = float(style.mean[L.WM]), float(style.mean[L.CORTEX])

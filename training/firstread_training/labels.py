@@ -25,6 +25,7 @@ CODE_NAMES = tuple(
     ("left_" + n if s else n) for n, s in zip(CLASS_NAMES, SIDED)) + tuple(
     "right_" + n for n, s in zip(CLASS_NAMES, SIDED) if s)
 WM, CORTEX, LATERAL, HIPPOCAMPUS, AMYGDALA, CSF = 1, 2, 3, 13, 14, 15
+THALAMUS, VENTRAL_DC = 6, 17
 THIRD, FOURTH, BRAIN_STEM, CEREBELLUM_WM, CEREBELLUM_CORTEX = 10, 11, 12, 4, 5
 VENTRICLE_CSF_CLASSES = (LATERAL, THIRD, CSF)
 # the volumetry network also tells the inferior horns from their ventricles

@@ -94,7 +94,7 @@ def to_tissue(code: np.ndarray) -> np.ndarray:
     return (vox | np.where(right, labels.SIDE_BIT, 0) | horn).astype(np.uint8)
 
 
-def _blur(mask: torch.Tensor, sigma_vox: float) -> torch.Tensor:
+def blur(mask: torch.Tensor, sigma_vox: float) -> torch.Tensor:
     """Gaussian blur of [x,y,z] float with zero padding, separable, radius 3 sigma."""
     r = int(np.ceil(3 * sigma_vox))
     k = torch.exp(-0.5 * (torch.arange(-r, r + 1) / sigma_vox) ** 2)
@@ -119,7 +119,7 @@ def smooth_fields(vox: np.ndarray) -> np.ndarray:
     out = []
     for mask, sigma_mm in zip(masks, (5.0, 5.0, 4.0)):
         low = F.avg_pool3d(mask.float()[None, None], FIELD_MM, ceil_mode=True, count_include_pad=True)[0, 0]
-        out.append(_blur(low, sigma_mm / FIELD_MM))
+        out.append(blur(low, sigma_mm / FIELD_MM))
     return torch.stack(out).half().numpy()
 
 

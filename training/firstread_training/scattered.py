@@ -2,7 +2,7 @@
 
 Measured at 1 mm on the three scans of `ms_flair`: 20 to 36 lesions of 5 to 208 mm3 (quartiles), 1 to 17 ml in all;
 4 to 6 spreads brighter than the white matter in the middle, 2 to 3.4 at the last voxel inside, 0.8 to 1.6 at the first
-outside.  Thresholded noise (`pathology.white_lesions`) makes hundreds of crumbs with hard edges instead, most of them
+outside.  Thresholded noise (`pathology.white_lesions`) makes dozens to hundreds of crumbs with hard edges instead, most of them
 lost in the scan's own blur; what is taught on them is shy of everything.
 """
 
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 
 from . import labels as L
 from . import warp
+from .maps import blur
 
 MANY = (5, 60)  # lesions of a head, drawn evenly in the logarithm
 LEAST_MM3, MOST_MM3 = 8.0, 8000.0
@@ -22,7 +23,7 @@ BRIGHT = (0.5, 1.0)  # of the difference from white matter, lesion by lesion
 BLUR_MM = (0.4, 1.1)  # Gaussian edge, one for all lesions of a head
 BESIDE_MM = 6.0  # this near the ventricles is beside them
 ROUGH = 0.25
-DEEP, DEEP_SHARE = (6, L.BRAIN_STEM, 17, L.CEREBELLUM_WM), 0.1  # thalamus, brain-stem, ventral diencephalon, cerebellum
+DEEP, DEEP_SHARE = (L.THALAMUS, L.BRAIN_STEM, L.VENTRAL_DC, L.CEREBELLUM_WM), 0.1
 IN_CORTEX = (0.1, 0.8)  # share of a head's lesions that reach into grey matter
 NO_PLACE = (L.LATERAL, L.THIRD, L.FOURTH, L.CSF)
 
@@ -37,7 +38,7 @@ def lesions(rng: np.random.Generator, gen: torch.Generator, tissue: torch.Tensor
     beside = torch.nonzero(white & _near(tissue == L.LATERAL, voxel_mm))
     deep = torch.nonzero(_any(tissue, DEEP))
     share = rng.uniform(0.2, 0.9) if len(beside) else 0.0
-    in_cortex, blur = rng.uniform(*IN_CORTEX), rng.uniform(*BLUR_MM) / voxel_mm
+    in_cortex, sigma = rng.uniform(*IN_CORTEX), rng.uniform(*BLUR_MM) / voxel_mm
     solid = (tissue > 0) & (tissue < L.CLASS_COUNT) & ~_any(tissue, NO_PLACE)
     volumes = rng.lognormal(0, SPREAD, int(round(np.exp(rng.uniform(*np.log(many))))))
     for volume in np.clip(volumes * ml * 1000 / volumes.sum(), LEAST_MM3, MOST_MM3):
@@ -46,13 +47,13 @@ def lesions(rng: np.random.Generator, gen: torch.Generator, tissue: torch.Tensor
             places = deep
         centre = places[int(rng.integers(len(places)))]
         allowed = solid if places is deep or rng.random() < in_cortex else white
-        _add(rng, gen, inside, paint, centre, (volume * 3 / (4 * np.pi)) ** (1 / 3) / voxel_mm, blur, allowed, solid)
+        _add(rng, gen, inside, paint, centre, (volume * 3 / (4 * np.pi)) ** (1 / 3) / voxel_mm, sigma, allowed, solid)
     return inside, paint
 
 
-def _add(rng, gen, inside, paint, centre, radius: float, blur: float, allowed, painted) -> None:
+def _add(rng, gen, inside, paint, centre, radius: float, sigma: float, allowed, painted) -> None:
     """One rough ellipsoid of `radius` voxels about `centre`, in place."""
-    reach = int(np.ceil(1.8 * radius + 3 * blur)) + 1
+    reach = int(np.ceil(1.8 * radius + 3 * sigma)) + 1
     low = [max(0, int(c) - reach) for c in centre]
     high = [min(n, int(c) + reach + 1) for c, n in zip(centre, inside.shape)]
     here = tuple(slice(a, b) for a, b in zip(low, high))
@@ -63,19 +64,7 @@ def _add(rng, gen, inside, paint, centre, radius: float, blur: float, allowed, p
     noise = warp.noise_field(gen, 1, away.shape, max(3, int(radius)))[0]
     spot = (away * torch.exp(ROUGH * noise) <= radius) & allowed[here]
     inside[here] |= spot
-    paint[here] = torch.maximum(paint[here], rng.uniform(*BRIGHT) * _blurred(spot.float(), blur) * painted[here])
-
-
-def _blurred(v: torch.Tensor, sigma: float) -> torch.Tensor:
-    half = int(np.ceil(3 * sigma))
-    weights = torch.exp(-0.5 * (torch.arange(-half, half + 1) / sigma) ** 2)
-    weights = weights / weights.sum()
-    v = v[None, None]
-    for axis in range(3):
-        shape, pad = [1, 1, 1, 1, 1], [0, 0, 0]
-        shape[2 + axis], pad[axis] = -1, half
-        v = F.conv3d(v, weights.reshape(shape), padding=pad)
-    return v[0, 0]
+    paint[here] = torch.maximum(paint[here], rng.uniform(*BRIGHT) * blur(spot.float(), sigma) * painted[here])
 
 
 def _any(tissue: torch.Tensor, kinds) -> torch.Tensor:

@@ -31,6 +31,7 @@ VOXEL_STEPS, STEPS = 2500, 600
 FOLDS = 5
 DECAYS = (3.0, 10.0, 30.0)  # strong: below 3 the readout learned its few hundred pairs by heart
 PAIR_WEIGHT = 3.0
+FITTED = ("centre", "scale", "hidden", "hidden_b", "out", "direct", "out_b")  # of the readout; evidence does not depend on them
 
 
 def pairs(cfg, data, cache, first: int, stride: int, minutes: float, seed: int):
@@ -184,9 +185,6 @@ def fit(rows) -> tuple[dict, dict]:
     report = {"cases": len(rows), "pairs": len(on), "left_out": tried, "weight_decay": best,
               "pairs_right_online": float((x[on, -1] > x[off, -1]).float().mean()) if len(on) else 0.0}
     return _train(x, y, (on, off), best), report
-
-
-FITTED = ("centre", "scale", "hidden", "hidden_b", "out", "direct", "out_b")  # of the readout; evidence does not depend on them
 
 
 def key_of(weights: dict) -> str:
