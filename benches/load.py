@@ -3,7 +3,8 @@
 
 load.py BINARY [--an-hour 300] [--minutes 10] [--receive-minutes 1] [--work DIR] [--markdown FILE]
 
-Sends copies of a synthetic head, 200 slices of 132 kB each, every tenth as a STAT order. Measured are: objects
+Sends copies of a synthetic head, 200 slices of 132 kB each, every tenth as a STAT order, each image by image for as
+long as keeps all senders busy (3 minutes at 300 studies an hour). Measured are: objects
 lost or refused, the time from the first acknowledged image to the study standing in the list, and whether
 each job that is begun is that of the study standing highest among those that wait. Then ten times as much for a while
 with series that no network looks at. Needs dcmtk and Python with numpy, scipy, nibabel, pydicom and pynetdicom.
@@ -145,13 +146,15 @@ def let_go(association):
     association._reactor_checkpoint.set()
 
 
-def send_study(server, sample, uid, stat, results):
+def send_study(server, sample, uid, stat, takes, results):
+    """Sends as a scanner does, image by image over `takes` seconds."""
     entity = AE("BENCH")
     entity.add_requested_context(MRImageStorage, ExplicitVRLittleEndian)
     association = entity.associate("127.0.0.1", server.dicom, ae_title="FIRSTREAD")
     keep_still(association)
     began, listening = time.monotonic(), None
     for number, source in enumerate(sample):
+        time.sleep(max(0, began + number * takes / len(sample) - time.monotonic()))
         image = copy.copy(source)
         image._dict = dict(source._dict)
         image.StudyInstanceUID, image.SeriesInstanceUID = uid, f"{uid}.1"
@@ -228,13 +231,15 @@ def load(server, arguments):
                     .astype(numpy.uint16), spacing) for n in range(2)]
     count = max(1, round(arguments.an_hour * arguments.minutes / 60))
     gap = arguments.minutes * 60 / count
+    # so long that all senders send at once, and none waits for a place
+    takes = 0.95 * SENDERS * gap
     results, watcher, places = Results(), Watcher(server), threading.Semaphore(SENDERS)
     watcher.start()
     began, senders = time.monotonic(), []
 
     def one(number):
         with places:
-            send_study(server, noisy[number % len(noisy)], f"{UID}.{number}", number % 10 == 5, results)
+            send_study(server, noisy[number % len(noisy)], f"{UID}.{number}", number % 10 == 5, takes, results)
 
     for number in range(count):
         time.sleep(max(0, began + number * gap - time.monotonic()))

@@ -49,6 +49,7 @@ impl MigratorTrait for Migrator {
             "m20261126_000090_audit_sent",
             "m20261126_000110_forgotten_study",
             "m20261126_000111_process_log",
+            "m20261126_000115_peers_words",
         ]
     }
 }

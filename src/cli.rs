@@ -21,6 +21,7 @@ use crate::clock::SteadyClock;
 use crate::config::Config;
 use crate::dicom::decode::{self, DecodeLimits};
 use crate::norms::{Norms, Sex};
+use crate::secrets;
 use crate::serve::{Part, Server};
 use crate::store::Store;
 use crate::store::accounts::{FirstUser, Role};
@@ -330,19 +331,32 @@ async fn open_store(config: &Config) -> Result<Store, Failure> {
         .map_err(|e| (1, format!("database: {e}")))
 }
 
-/// Tells the administrator how to sign in for the first time. On standard output, not in the log.
-pub(crate) fn say_first_user(user: &FirstUser) {
-    if user.generated {
-        say(&format!(
-            "first sign-in: user {}, password {}",
-            user.name, user.password
-        ));
-    } else {
-        say(&format!(
-            "first sign-in: user {}, password as set",
-            user.name
-        ));
+/// Tells the administrator how to sign in for the first time. A password of ours is shown on a terminal alone: under
+/// systemd and in containers standard output is the log, and it lies in a file of the data folder.
+///
+/// # Errors
+/// When that file cannot be written.
+pub(crate) fn hand_over(user: &FirstUser, data: &Path) -> Result<(), String> {
+    use std::io::IsTerminal as _;
+    let name = &user.name;
+    if !user.generated {
+        say(&format!("first sign-in: user {name}, password as set"));
+        return Ok(());
     }
+    let password = if std::io::stdout().is_terminal() {
+        user.password.clone()
+    } else {
+        let file = secrets::write_first_password(data, &user.password);
+        let file = file.map_err(|e| {
+            let path = data.join(secrets::FIRST_PASSWORD);
+            format!("could not write {}: {e}", path.display())
+        })?;
+        format!("in {}", file.display())
+    };
+    say(&format!(
+        "first sign-in: user {name}, password {password}; it must be changed then"
+    ));
+    Ok(())
 }
 
 /// A server goes on when nobody reads its standard output any more, where `println!` would panic.

@@ -24,6 +24,7 @@ pub mod jobs;
 pub mod made;
 pub mod norms;
 pub mod outbox;
+pub mod porch;
 pub mod priors;
 pub mod report;
 pub mod results;

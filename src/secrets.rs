@@ -1,16 +1,18 @@
 //! Secrets at rest: what others give us to send back to them is sealed with a key in the data folder.
 //!
 //! Whoever has the database alone reads none of it. Secrets of the site itself are not kept at all: settings point to
-//! a file or to the environment.
+//! a file or to the environment. The first password alone lies in a file, until it is changed.
 
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 
 /// Name of the key's file.
 const KEY_FILE: &str = "secrets.key";
+/// Name of the file that the first password is handed over in.
+pub const FIRST_PASSWORD: &str = "first-password";
 /// Bytes of the key (RFC 8439 2.8).
 const KEY_BYTES: usize = 32;
 
@@ -54,7 +56,7 @@ impl Vault {
         self.0
             .seal_in_place_append_tag(unique, Aad::empty(), &mut sealed)
             .map_err(|_| "could not seal".to_owned())?;
-        Ok(hex(&nonce) + &hex(&sealed))
+        Ok(hex(&nonce) + hex(&sealed).as_str())
     }
 
     /// What [`Vault::seal`] was given; `None` where it was sealed with another key, or changed.
@@ -83,6 +85,35 @@ fn make_key(path: &Path) -> io::Result<Vec<u8>> {
     file.write_all(&key)?;
     file.sync_all()?;
     Ok(key)
+}
+
+/// Writes the first password into a file of the data folder that nobody else reads; gives where.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_first_password(data: &Path, password: &str) -> io::Result<PathBuf> {
+    let path = data.join(FIRST_PASSWORD);
+    // Of a start that did not come to its end.
+    forget_first_password(data)?;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path)?;
+    file.write_all(format!("{password}\n").as_bytes())?;
+    file.sync_all()?;
+    Ok(path)
+}
+
+/// Removes that file, where there is one.
+///
+/// # Errors
+/// When it cannot be removed.
+pub fn forget_first_password(data: &Path) -> io::Result<()> {
+    match std::fs::remove_file(data.join(FIRST_PASSWORD)) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
 }
 
 /// Lower-case hexadecimal digits.

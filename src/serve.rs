@@ -11,6 +11,7 @@ mod retention;
 mod role;
 mod watch;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +35,7 @@ use crate::norms::Norms;
 use crate::report::Reporter;
 use crate::results::Results;
 use crate::secrets::Vault;
+use crate::store::accounts::FirstUser;
 use crate::store::jobs::{FOLLOW_UP, RESULTS, SCREEN, VOLUMETRY};
 use crate::store::ranks::Ranker;
 use crate::store::turns::Duty;
@@ -249,12 +251,17 @@ impl Server {
         parts: IntakeParts,
         config: &Config,
     ) -> Result<(), String> {
-        let intake = Intake::start(parts, self.stop.clone()).await?;
+        let (intake, mut tasks) = Intake::start(parts, self.stop.clone()).await?;
         let (settings, stop) = (config.dicom.clone(), self.stop.clone());
         self.tasks.spawn(async move {
-            let served = receive::serve(dicom, settings, intake.clone(), stop).await;
-            intake.finish().await;
-            served.map_err(|e| format!("dicom: {e}"))
+            tokio::select! {
+                served = receive::serve(dicom, settings, intake.clone(), stop.clone()) => {
+                    intake.finish().await;
+                    served.map_err(|e| format!("dicom: {e}"))
+                }
+                // As when the process is killed: what was acknowledged stays in the log for the next one.
+                how = tasks.ended_early(&stop) => Err(format!("reception: {how}")),
+            }
         });
         Ok(())
     }
@@ -387,12 +394,17 @@ impl Server {
         if let Err(e) = &outcome {
             error!(error = %e, "stopping");
         }
-        self.stop().await;
+        self.end(outcome.is_ok()).await;
         outcome
     }
 
     /// Lets what is under way finish for a bounded time.
-    pub async fn stop(mut self) {
+    pub async fn stop(self) {
+        self.end(true).await;
+    }
+
+    /// `in_order`: no part broke, so no job can be what broke it.
+    async fn end(mut self, in_order: bool) {
         self.stop.cancel();
         for network in &self.networks {
             network.interrupt();
@@ -401,7 +413,7 @@ impl Server {
         let _ = tokio::time::timeout(Duration::from_secs(20), all).await;
         let leave = async {
             record::stopped(&self.store, &self.clock).await;
-            Presence::leave(&self.store, &self.clock).await;
+            Presence::leave(&self.store, &self.clock, in_order).await;
         };
         let _ = tokio::time::timeout(Duration::from_secs(2), leave).await;
     }
@@ -417,7 +429,7 @@ struct Agreed {
 /// First user, keys and ranking settings: of processes that start at once one makes them.
 async fn agree(store: &Store, config: &Config, clock: &SharedClock) -> Result<Agreed, String> {
     let turn = store.wait_for_turn(Duty::Start).await.map_err(database)?;
-    first_user(store, clock).await?;
+    first_user(store, &config.listen.data, clock).await?;
     let rules = store
         .settle_settings(&config.triage, clock.now_ms())
         .await
@@ -516,18 +528,16 @@ fn reporter(config: &Config, analyst: Option<&Analyst>) -> Result<Reporter, Stri
     })
 }
 
-async fn first_user(store: &Store, clock: &SharedClock) -> Result<(), String> {
+async fn first_user(store: &Store, data: &Path, clock: &SharedClock) -> Result<(), String> {
     let wanted = std::env::var("FIRSTREAD_ADMIN_PASSWORD")
         .ok()
         .filter(|p| !p.is_empty());
-    let made = store
-        .ensure_first_user(wanted, clock.now_ms())
+    let hand_over = |user: &FirstUser| crate::cli::hand_over(user, data);
+    store
+        .ensure_first_user(wanted, clock.now_ms(), hand_over)
         .await
-        .map_err(|e| e.to_string())?;
-    if let Some(user) = made {
-        crate::cli::say_first_user(&user);
-    }
-    Ok(())
+        .map(drop)
+        .map_err(|e| e.to_string())
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "handed to map_err")]

@@ -4,7 +4,6 @@
 //! Servers can ask for client certificates. TLS 1.2 and 1.3, nothing older. `live` keeps up with renewed files.
 
 mod live;
-mod porch;
 mod toward;
 
 use std::path::{Path, PathBuf};
@@ -17,7 +16,6 @@ use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 pub use live::{Live, ServerFiles};
-pub use porch::Porch;
 pub use toward::Toward;
 
 /// Certificate chain and key of our own.

@@ -10,14 +10,20 @@ mod access;
 mod api;
 #[path = "web/atna.rs"]
 mod atna;
+#[path = "web/broken.rs"]
+mod broken;
 #[path = "web/compared.rs"]
 mod compared;
+#[path = "web/csrf.rs"]
+mod csrf;
 #[path = "web/deliveries.rs"]
 mod deliveries;
 #[path = "web/destinations.rs"]
 mod destinations;
 #[path = "web/fhir.rs"]
 mod fhir;
+#[path = "web/first.rs"]
+mod first;
 #[path = "web/follow_up.rs"]
 mod follow_up;
 #[path = "web/list.rs"]

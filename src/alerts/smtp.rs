@@ -212,15 +212,14 @@ impl SmtpChannel {
             Ok(message) => message,
             Err(why) => return Outcome::Never(why).into(),
         };
-        let outcome = match self.transmit(&message).await {
-            Ok(()) => Outcome::Delivered,
-            Err(Failed::Said(e)) => outcome(e.status().map(u16::from), &said(&e)),
-            Err(Failed::Unreached(why)) => Outcome::Later(why),
+        let attempt = match self.transmit(&message).await {
+            Ok(()) => Outcome::Delivered.into(),
+            Err(Failed::Said(e)) => judge(&e),
+            Err(Failed::Unreached(why)) => Outcome::Later(why).into(),
         };
         Attempt {
-            outcome,
             message: Some(shown),
-            receipt: None,
+            ..attempt
         }
     }
 
@@ -288,6 +287,37 @@ impl SmtpChannel {
         };
         built.map_err(|e| text(&e))
     }
+}
+
+/// What the server answered keeps its words apart from its codes; what broke the connection is said whole.
+fn judge(error: &SmtpError) -> Attempt {
+    let said = said(error);
+    let Some(code) = error.status().map(u16::from) else {
+        // The library quotes an answer that it cannot read.
+        if error.is_response() {
+            let why = "its answer is no SMTP".to_owned();
+            return Attempt::from(Outcome::Later(why)).with_answer(&said);
+        }
+        return outcome(None, &said).into();
+    };
+    let words = std::error::Error::source(error).map(ToString::to_string);
+    let words = words.unwrap_or_default();
+    let why = match enhanced(&words) {
+        Some(more) => format!("SMTP {code} {more}"),
+        None => format!("SMTP {code}"),
+    };
+    Attempt::from(outcome(Some(code), &why)).with_answer(&words)
+}
+
+/// The enhanced status code that an answer begins with (RFC 3463 2), as `5.1.1`.
+fn enhanced(words: &str) -> Option<&str> {
+    let first = words.split_whitespace().next()?;
+    let mut parts = first.split('.');
+    let is_number = |n: &str| (1..=3).contains(&n.len()) && n.bytes().all(|b| b.is_ascii_digit());
+    let class = parts.next().is_some_and(|n| ["4", "5"].contains(&n));
+    let (subject, detail) = (parts.next()?, parts.next()?);
+    let whole = class && is_number(subject) && is_number(detail) && parts.next().is_none();
+    whole.then_some(first)
 }
 
 /// 5yz refuses the message for good, 4yz and everything about the connection may pass (RFC 5321 4.2.1).
@@ -364,5 +394,16 @@ mod tests {
         check(Some(550), false);
         check(Some(554), false);
         check(Some(535), true);
+    }
+
+    #[test]
+    fn only_a_code_is_taken_from_words() {
+        assert_eq!(enhanced("5.1.1 unknown ANNA"), Some("5.1.1"));
+        assert_eq!(enhanced("4.3.0"), Some("4.3.0"));
+        for words in [
+            "", "unknown", "5.1", "5.1.1.1", "2.1.56", "5.1956.2", "5.anna.1",
+        ] {
+            assert_eq!(enhanced(words), None, "{words}");
+        }
     }
 }

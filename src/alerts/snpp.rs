@@ -75,11 +75,35 @@ impl Reply {
 
 /// What ended an exchange before its time.
 #[derive(Debug)]
-enum Failed {
-    /// The connection, or the server for now.
-    Later(String),
-    /// The server refused for good.
-    Never(String),
+struct Failed {
+    /// Why, with the server's code and none of its words.
+    outcome: Outcome,
+    /// What the server said, where it was the server.
+    said: String,
+}
+
+impl Failed {
+    /// The connection, or what cannot be understood.
+    fn broken(why: impl Into<String>) -> Self {
+        Self {
+            outcome: Outcome::Later(why.into()),
+            said: String::new(),
+        }
+    }
+
+    /// The server said so.
+    fn answered(reply: &Reply, for_good: bool) -> Self {
+        let why = format!("SNPP {}", reply.code);
+        let outcome = if for_good {
+            Outcome::Never(why)
+        } else {
+            Outcome::Later(why)
+        };
+        Self {
+            outcome,
+            said: reply.said(),
+        }
+    }
 }
 
 struct Exchange {
@@ -90,7 +114,7 @@ impl Exchange {
     async fn open(server: &str) -> Result<Self, Failed> {
         let stream = TcpStream::connect(server)
             .await
-            .map_err(|e| Failed::Later(format!("could not reach {server}: {e}")))?;
+            .map_err(|e| Failed::broken(format!("could not reach {server}: {e}")))?;
         let mut exchange = Self {
             stream: BufReader::new(stream),
         };
@@ -98,43 +122,41 @@ impl Exchange {
         if greeting.code == 220 {
             Ok(exchange)
         } else {
-            Err(Failed::Later(greeting.said()))
+            Err(Failed::answered(&greeting, false))
         }
     }
 
     async fn reply(&mut self) -> Result<Reply, Failed> {
-        let broken = |e: std::io::Error| Failed::Later(format!("the connection broke: {e}"));
+        let broken = |e: std::io::Error| Failed::broken(format!("the connection broke: {e}"));
         for _ in 0..REPLY_LINES_MAX {
             let mut line = Vec::new();
             let mut bounded = (&mut self.stream).take(LINE_BYTES_MAX);
             bounded.read_until(b'\n', &mut line).await.map_err(broken)?;
             let text = String::from_utf8_lossy(&line);
             if !text.ends_with('\n') {
-                return Err(Failed::Later(
-                    "the server ended in the middle of a line".into(),
-                ));
+                return Err(Failed::broken("the server ended in the middle of a line"));
             }
             let Some(reply) = Reply::parse(text.trim_end()) else {
-                return Err(Failed::Later("the server does not speak SNPP".into()));
+                return Err(Failed::broken("the server does not speak SNPP"));
             };
             // 214 informs and is followed by another line (RFC 1861).
             if reply.code != 214 && !text[3..].starts_with('-') {
                 return Ok(reply);
             }
         }
-        Err(Failed::Later("the server's reply does not end".into()))
+        Err(Failed::broken("the server's reply does not end"))
     }
 
     /// Says a command; our commands hold nothing that came from outside but settings that were checked.
     async fn say(&mut self, command: &str) -> Result<Reply, Failed> {
         let line = format!("{command}\r\n");
-        let broken = |e: std::io::Error| Failed::Later(format!("the connection broke: {e}"));
+        let broken = |e: std::io::Error| Failed::broken(format!("the connection broke: {e}"));
         let stream = self.stream.get_mut();
         stream.write_all(line.as_bytes()).await.map_err(broken)?;
         let reply = self.reply().await?;
         // 421 ends the connection, whatever was said (RFC 1861).
         if reply.code == 421 {
-            return Err(Failed::Later(reply.said()));
+            return Err(Failed::answered(&reply, false));
         }
         Ok(reply)
     }
@@ -144,8 +166,8 @@ impl Exchange {
         let reply = self.say(command).await?;
         match reply.code {
             _ if reply.is_good() => Ok(reply),
-            552 | 554 | 700..=799 => Err(Failed::Later(reply.said())),
-            _ => Err(Failed::Never(reply.said())),
+            552 | 554 | 700..=799 => Err(Failed::answered(&reply, false)),
+            _ => Err(Failed::answered(&reply, true)),
         }
     }
 
@@ -159,7 +181,7 @@ impl Exchange {
         if reply.is_good() {
             Ok(())
         } else {
-            Err(Failed::Later(reply.said()))
+            Err(Failed::answered(&reply, false))
         }
     }
 }
@@ -189,15 +211,16 @@ impl SnppChannel {
     /// Pages. SNPP has no key for repeats: the code of the study tells a person that it is the same.
     pub async fn send(&self, notice: &Notice) -> Attempt {
         let text = ascii(&notice.pager());
-        let (outcome, receipt) = match self.page(notice, &text).await {
-            Ok(receipt) => (Outcome::Delivered, receipt),
-            Err(Failed::Later(why)) => (Outcome::Later(why), None),
-            Err(Failed::Never(why)) => (Outcome::Never(why), None),
+        let attempt = match self.page(notice, &text).await {
+            Ok(receipt) => Attempt {
+                receipt,
+                ..Outcome::Delivered.into()
+            },
+            Err(failed) => Attempt::from(failed.outcome).with_answer(&failed.said),
         };
         Attempt {
-            outcome,
             message: Some(text),
-            receipt,
+            ..attempt
         }
     }
 
@@ -237,7 +260,7 @@ impl SnppChannel {
     /// Asks what the pager answered to a page of this receipt.
     ///
     /// # Errors
-    /// In words, when the server could not be asked.
+    /// In words of ours, when the server could not be asked.
     pub async fn reply(&self, receipt: &str) -> Result<PagerReply, String> {
         let asked = async {
             let mut exchange = Exchange::open(&self.server).await?;
@@ -247,8 +270,9 @@ impl SnppChannel {
             let _ = exchange.say("QUIT").await;
             Ok(pager_reply(&status))
         };
-        asked.await.map_err(|e| match e {
-            Failed::Later(why) | Failed::Never(why) => why,
+        asked.await.map_err(|failed: Failed| match failed.outcome {
+            Outcome::Later(why) | Outcome::Never(why) => why,
+            Outcome::Delivered => String::new(),
         })
     }
 }

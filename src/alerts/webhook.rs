@@ -81,14 +81,13 @@ impl Webhook {
             .client
             .post(&posted.endpoint, &posted.headers, posted.body)
             .await;
-        let outcome = match answered {
-            Ok(answer) => answer.outcome(),
-            Err(why) => Outcome::Later(why),
+        let attempt = match answered {
+            Ok(answer) => answer.attempt(),
+            Err(why) => Outcome::Later(why).into(),
         };
         Attempt {
-            outcome,
             message: Some(message),
-            receipt: None,
+            ..attempt
         }
     }
 

@@ -1,7 +1,8 @@
 //! Syslog over TLS: the frame of a message (RFC 5424, with octet counting, RFC 5425 4.3) and the connection.
 //!
 //! Syslog has no answer to a message. What counts as one is the end of the connection: we say that we are done, and the
-//! receiver must then say so too (RFC 5425 4.4), which it does once it has read everything before.
+//! receiver must then say so too (RFC 5425 4.4), which it does once it has read everything before. That its machine
+//! acknowledged the bytes is not enough: they may lie there unread, and be lost with the receiver.
 
 use std::io;
 use std::time::Duration;
@@ -24,9 +25,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// For all messages of one connection to be written.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 /// For the receiver to end the connection after us.
-const END_TIMEOUT: Duration = Duration::from_secs(10);
+const END_TIMEOUT: Duration = Duration::from_secs(30);
 /// The kernel gives up a connection whose other machine acknowledges nothing for so long: shorter than `END_TIMEOUT`,
-/// so that a receiver that merely leaves the connection open is told from one that is gone.
+/// so that a machine that is gone is told from a receiver that leaves the connection open.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(6);
 
 /// A message with its header and length.
@@ -90,10 +91,14 @@ pub(super) async fn send(settings: &AtnaSettings, frames: &[u8]) -> Result<(), S
         shaken.map_err(|e| format!("no TLS with it: {e}"))
     };
     let stream = in_time(CONNECT_TIMEOUT, "it did not answer", connecting).await?;
-    deliver(stream, frames).await
+    deliver(stream, frames, END_TIMEOUT).await
 }
 
-async fn deliver(stream: impl AsyncRead + AsyncWrite + Unpin, frames: &[u8]) -> Result<(), String> {
+async fn deliver(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    frames: &[u8],
+    end_timeout: Duration,
+) -> Result<(), String> {
     let (mut from, mut to) = tokio::io::split(stream);
     let broke = |e: io::Error| format!("the connection broke: {e}");
     let writing = async {
@@ -115,11 +120,8 @@ async fn deliver(stream: impl AsyncRead + AsyncWrite + Unpin, frames: &[u8]) -> 
     };
     in_time(WRITE_TIMEOUT, "it takes nothing more", written).await?;
     to.shutdown().await.map_err(broke)?;
-    match tokio::time::timeout(END_TIMEOUT, ended(&mut from)).await {
-        Ok(end) => end.map_err(broke),
-        // its machine has everything: the kernel would have ended the connection otherwise
-        Err(_) => Ok(()),
-    }
+    let end = async { ended(&mut from).await.map_err(broke) };
+    in_time(end_timeout, "it did not end the connection after us", end).await
 }
 
 /// Waits for the other side's end, and reads what it says before.
@@ -167,25 +169,46 @@ mod tests {
         );
     }
 
+    /// What the receiver does once it has read so much.
+    enum Then {
+        ReadsOnAndEnds,
+        IsGone,
+        Stays,
+    }
+
     #[tokio::test]
     async fn only_an_end_after_everything_counts() {
-        let check = async |reads: usize, ends: bool, word: &str| {
-            let (ours, mut theirs) = tokio::io::duplex(64);
+        let check = async |reads: usize, then: Then, word: &str| {
+            let (ours, mut theirs) = tokio::io::duplex(256);
+            let (done, is_done) = tokio::sync::oneshot::channel::<()>();
             let peer = async move {
                 let mut all = vec![0; reads];
                 theirs.read_exact(&mut all).await.unwrap();
-                if ends {
-                    let mut rest = Vec::new();
-                    theirs.read_to_end(&mut rest).await.unwrap();
+                match then {
+                    Then::ReadsOnAndEnds => {
+                        let mut rest = Vec::new();
+                        theirs.read_to_end(&mut rest).await.unwrap();
+                    }
+                    Then::IsGone => {}
+                    Then::Stays => assert!(is_done.await.is_ok()),
                 }
             };
-            let (sent, ()) = tokio::join!(deliver(ours, &[1; 200]), peer);
+            let ours = async {
+                let sent = deliver(ours, &[1; 1000], Duration::from_millis(50)).await;
+                // nobody may wait for it any more
+                let _ = done.send(());
+                sent
+            };
+            let (sent, ()) = tokio::join!(ours, peer);
             match sent {
                 Ok(()) => assert_eq!(word, ""),
                 Err(why) => assert!(!word.is_empty() && why.contains(word), "{why}"),
             }
         };
-        check(0, true, "").await;
-        check(100, false, "connection").await;
+        check(0, Then::ReadsOnAndEnds, "").await;
+        check(100, Then::IsGone, "connection").await;
+        // all is in what its machine keeps for it, and nobody knows whether it will be read
+        check(800, Then::Stays, "did not end the connection").await;
+        check(1000, Then::Stays, "did not end the connection").await;
     }
 }

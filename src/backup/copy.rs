@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Never copied: what was not acknowledged, and the database, of which there is a copy of its own.
-const LEFT_OUT: [&str; 5] = [
+/// Never copied: what was not acknowledged, the database, of which there is a copy of its own, and a password.
+const LEFT_OUT: [&str; 6] = [
+    crate::secrets::FIRST_PASSWORD,
     "spool",
     "retention.lock",
     "firstread.db",
@@ -346,6 +347,7 @@ mod tests {
         place.write("measurements/1/volumes.nii.gz", "old");
         place.write("links.key", "key");
         place.write("spool/ab/1.part", "half");
+        place.write(crate::secrets::FIRST_PASSWORD, "secret");
         place.write("firstread.db", "database");
         let first = place.back_up();
         assert_eq!((first.files, first.bytes, first.kept), (3, 11, 0));

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use figment::Figment;
+use figment::error::Kind;
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +31,11 @@ use crate::worklist::WorklistSettings;
 
 /// Longest name of a site, in characters: it stands in the one line that a pager shows.
 const SITE_NAME_CHARS_MAX: usize = 24;
+
+/// Settings that are secret: their variables are taken as they are written, and no error shows them.
+const SECRETS: [&str; 3] = ["database.url", "smtp.password", "sso.client_secret"];
+/// Settings with secrets in them: no error shows them either.
+const WITH_SECRETS: &str = "alerts.destinations";
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -194,10 +200,17 @@ impl Config {
         let environment = Env::prefixed("FIRSTREAD_")
             .filter(|key| key.as_str().contains("__"))
             .split("__");
+        let variables = environment
+            .iter()
+            .map(|(key, value)| (key.to_string(), value));
+        let secrets = secrets(variables);
+        figment = figment.merge(environment);
+        for (key, value) in secrets {
+            figment = figment.merge(Serialized::default(&key, value));
+        }
         let mut config: Self = figment
-            .merge(environment)
             .extract()
-            .map_err(|e| format!("settings: {e}"))?;
+            .map_err(|e| format!("settings: {}", in_words(e)))?;
         config.check()?;
         config.web.time_zone = config.site.time_zone.parse().map_err(|_| {
             format!(
@@ -276,6 +289,42 @@ impl Config {
     }
 }
 
+/// Variables that are secret, as they are written but for the end of a line: figment takes `00123` for the number 123,
+/// and quotes for its own.
+fn secrets(variables: impl Iterator<Item = (String, String)>) -> Vec<(String, String)> {
+    variables
+        .filter(|(key, _)| SECRETS.contains(&key.as_str()))
+        .map(|(key, value)| (key, value.trim_end_matches(['\r', '\n']).to_owned()))
+        .collect()
+}
+
+/// What is wrong, without what stands in a secret's place.
+fn in_words(error: figment::Error) -> String {
+    let told = error.into_iter().map(|mut e| {
+        let key = e.path.join(".");
+        let hidden = SECRETS.contains(&key.as_str()) || key.starts_with(WITH_SECRETS);
+        e.kind = match e.kind {
+            Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected) if hidden => {
+                Kind::Message(format!("what is set is not shown, it must be {expected}"))
+            }
+            Kind::Message(text) => Kind::Message(without_source(&text)),
+            other => other,
+        };
+        e.to_string()
+    });
+    told.collect::<Vec<_>>().join("\n")
+}
+
+/// An error of TOML without the line that it quotes, which may be a secret's.
+fn without_source(text: &str) -> String {
+    let quotes = |line: &&str| {
+        let number = |c: char| c.is_ascii_digit() || c == ' ';
+        line.trim_start_matches(number).starts_with('|')
+    };
+    let told = text.lines().filter(|line| !quotes(line));
+    told.collect::<Vec<_>>().join("\n")
+}
+
 fn config_files(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return Vec::new();
@@ -346,6 +395,78 @@ mod tests {
              [[hl7.destinations]]\nname = \"ris\"\naddress = \"h:2575\"",
             &["dicom.destinations", "ris"],
         );
+    }
+
+    #[test]
+    fn a_secret_is_what_was_written() {
+        let set = |value: &str| {
+            let config = read(&format!("[smtp]\npassword = {value}"));
+            config.map(|c| c.smtp.password.0)
+        };
+        assert_eq!(set("\"00123\"").unwrap(), "00123");
+        assert_eq!(set("12345678").unwrap(), "12345678");
+        assert_eq!(set("-5").unwrap(), "-5");
+        assert_eq!(set("true").unwrap(), "true");
+        let listed = "[alerts]\nbase_url = 'https://f.example'\n[[alerts.destinations]]\nname = 'h'\n\
+                      channel = 'webhook'\nto = 'https://h.example'\nsecret = 42";
+        let config = read(listed).unwrap();
+        assert_eq!(config.alerts.destinations[0].secret.0, "42");
+    }
+
+    #[test]
+    fn variables_of_secrets_are_taken_as_they_are_written() {
+        let set = [
+            ("smtp.password", "00123\n"),
+            ("smtp.port", "0587"),
+            ("sso.client_secret", "\"quoted\""),
+            ("database.url", "[1]"),
+        ];
+        let kept = secrets(set.map(|(k, v)| (k.to_owned(), v.to_owned())).into_iter());
+        let mut figment = Figment::from(Serialized::defaults(Config::default()));
+        for (key, value) in kept {
+            figment = figment.merge(Serialized::default(&key, value));
+        }
+        let config: Config = figment.extract().unwrap();
+        assert_eq!(config.smtp.password.0, "00123");
+        assert_eq!(config.smtp.port, SmtpSettings::default().port);
+        assert_eq!(config.sso.client_secret.0, "\"quoted\"");
+        assert_eq!(config.database.url, "[1]");
+    }
+
+    #[test]
+    fn no_error_shows_a_secret() {
+        for (toml, key) in [
+            ("[smtp]\npassword = 4711.50", "smtp.password"),
+            ("[smtp]\npassword = [\"4711\"]", "smtp.password"),
+            ("[smtp]\npassword = 004711", "line 2"),
+            ("[smtp]\npassword = x4711", "line 2"),
+            ("[sso]\nclient_secret = 4711-11-26", "sso.client_secret"),
+            ("[database]\nurl = 4711", "database.url"),
+            (
+                "[alerts]\ndestinations = \"[{secret=4711\"",
+                "alerts.destinations",
+            ),
+            (
+                "[[alerts.destinations]]\nname = \"h\"\nsecret = 4711.5",
+                "alerts.destinations",
+            ),
+        ] {
+            let error = read(toml).unwrap_err();
+            assert!(!error.contains("4711"), "{error}");
+            assert!(error.contains(key), "{error:?} does not say {key}");
+        }
+    }
+
+    #[test]
+    fn every_secret_is_known_to_be_one() {
+        let default = serde_json::to_value(Config::default()).unwrap();
+        let secret = |key: &&String| {
+            let named = key.contains("password") || key.contains("secret");
+            named && !key.ends_with("_file")
+        };
+        for key in keys(&default).iter().filter(secret) {
+            assert!(SECRETS.contains(&key.as_str()), "{key}");
+        }
     }
 
     /// Each key of a setting, as `section.key`.

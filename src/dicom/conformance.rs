@@ -22,7 +22,7 @@ pub fn statement() -> String {
          | Implementation class UID | `{}` |\n\
          | Implementation version name | `{}` in files; the library's own in associations |\n\
          | Largest PDU | {} bytes (`dicom.pdu_bytes_max`) |\n\
-         | Associations at one time | {} (`dicom.associations_max`); a further one is rejected, transient, \"local limit exceeded\" |\n\
+         | Associations at one time | {} (`dicom.associations_max`), three quarters of them from one address before their first command; a further one is rejected, transient, \"local limit exceeded\" |\n\
          | Longest silence | {} s (`dicom.idle_timeout_seconds`) |\n\
          | Asynchronous operations | none: one operation at a time |\n\
          | TLS | 1.2 and 1.3 (PS3.15 B.9 to B.12: the suites with ECDHE and AES-GCM), in on `listen.dicom_tls`, out per destination, with client certificates both ways where asked: [security.md](security.md) |\n",

@@ -108,16 +108,15 @@ impl Courier for FhirCourier {
             .collect();
         let message = format!("{method} {}\n\n{body}", subscription.criteria);
         let sent = self.client.send(method, &endpoint, &headers, body).await;
-        let outcome = match sent {
+        let attempt = match sent {
             // Whatever is answered, the address is reached and its certificate fits.
-            Ok(answer) if batch.kind == TEST && answer.status < 500 => Outcome::Delivered,
-            Ok(answer) => answer.outcome(),
-            Err(why) => Outcome::Later(why),
+            Ok(answer) if batch.kind == TEST && answer.status < 500 => Outcome::Delivered.into(),
+            Ok(answer) => answer.attempt(),
+            Err(why) => Outcome::Later(why).into(),
         };
         Attempt {
-            outcome,
             message: (batch.kind != TEST).then(|| message.trim_end().to_owned()),
-            receipt: None,
+            ..attempt
         }
     }
 }

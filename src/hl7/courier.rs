@@ -59,15 +59,14 @@ impl Courier for Hl7Courier {
             Ok(message) => message,
             Err(outcome) => return outcome.into(),
         };
-        let outcome = match exchange(destination, &message).await {
-            Ok(answer) => self.outcome(&answer, &batch.dedup_key, batch.attempts),
+        let attempt = match exchange(destination, &message).await {
+            Ok(answer) => self.judge(&answer, &batch.dedup_key, batch.attempts),
             // the connection is closed by now: the next attempt has one of its own
-            Err(why) => Outcome::Later(why),
+            Err(why) => Outcome::Later(why).into(),
         };
         Attempt {
-            outcome,
             message: Some(message),
-            receipt: None,
+            ..attempt
         }
     }
 }
@@ -103,16 +102,25 @@ impl Hl7Courier {
     }
 
     /// What an answer means for the message with this control id.
-    fn outcome(&self, answer: &[u8], control_id: &str, attempts: u32) -> Outcome {
+    fn judge(&self, answer: &[u8], control_id: &str, attempts: u32) -> Attempt {
         let answer = match parse(answer).and_then(|message| ack::read(&message)) {
             Ok(answer) => answer,
-            Err(fault) => return Outcome::Later(format!("its answer is none: {fault}")),
+            Err(fault) => return Outcome::Later(format!("its answer is none: {fault}")).into(),
         };
         if answer.control_id != control_id {
             warn!(control_id, "an HL7 peer answered another message");
-            return Outcome::Later("answered another message (MSA-2 is not our MSH-10)".into());
+            let why = "answered another message (MSA-2 is not our MSH-10)";
+            return Outcome::Later(why.into()).into();
         }
-        let said = format!("{} {}", answer.code.as_str(), answer.text);
+        match self.outcome(&answer, attempts) {
+            Outcome::Delivered => Outcome::Delivered.into(),
+            failed => Attempt::from(failed).with_answer(&answer.text),
+        }
+    }
+
+    /// What is said of it is its codes and the places that they are about.
+    fn outcome(&self, answer: &ack::Answer, attempts: u32) -> Outcome {
+        let said = format!("{} {}", answer.code.as_str(), answer.places);
         let said = said.trim_end().to_owned();
         match answer.code {
             AckCode::ApplicationAccept | AckCode::CommitAccept => Outcome::Delivered,

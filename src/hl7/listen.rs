@@ -10,7 +10,6 @@ use bytes::BytesMut;
 use futures_util::FutureExt as _;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -18,7 +17,8 @@ use tracing::{error, info, warn};
 
 use super::mllp::{self, Deframer, FrameError};
 use super::receive::Receiver;
-use crate::tls::{Live, Porch};
+use crate::porch::Places;
+use crate::tls::Live;
 
 /// Pause after a failed accept (too many open files, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -41,9 +41,8 @@ pub async fn serve(
     tls: Option<Arc<Live>>,
     stop: CancellationToken,
 ) {
-    let places = Arc::new(Semaphore::new(receiver.settings.connections_max));
-    let porch = Arc::new(Porch::before(SHAKING_MAX));
-    let shaking = Arc::new(Semaphore::new(SHAKING_MAX));
+    let places = Arc::new(Places::new(receiver.settings.connections_max));
+    let shaking = Arc::new(Places::new(SHAKING_MAX));
     let mut tasks = JoinSet::new();
     loop {
         let (stream, peer) = tokio::select! {
@@ -67,12 +66,15 @@ pub async fn serve(
             None => (&places, None),
             Some(tls) => (&shaking, Some(tls.acceptor())),
         };
-        let Ok(room) = Arc::clone(room).try_acquire_owned() else {
-            warn!(%peer, "HL7 connection closed: too many at one time");
-            continue;
+        let room = match room.take(peer) {
+            Ok(room) => room,
+            Err(why) => {
+                warn!(%peer, why, "HL7 connection closed");
+                continue;
+            }
         };
         let (receiver, stop) = (receiver.clone(), stop.clone());
-        let (porch, places) = (Arc::clone(&porch), Arc::clone(&places));
+        let places = Arc::clone(&places);
         tasks.spawn(async move {
             let _ = stream.set_nodelay(true);
             let meet = async {
@@ -81,16 +83,9 @@ pub async fn serve(
                     drop(room);
                     return talked;
                 };
-                let shaken = async {
-                    let entered = porch.enter(peer, HANDSHAKE_TIMEOUT).await;
-                    let _entered = entered.ok_or(io::ErrorKind::TimedOut)?;
-                    tls.accept(stream).await
-                };
-                let shaken = timeout(HANDSHAKE_TIMEOUT, shaken).await;
+                let shaken = timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await;
                 let stream = shaken.map_err(|_| io::Error::other("no TLS within 10 s"))??;
-                let Ok(_place) = places.try_acquire_owned() else {
-                    return Err(io::Error::other("too many at one time"));
-                };
+                let _place = places.take(peer).map_err(io::Error::other)?;
                 drop(room);
                 talk(stream, peer, &receiver, &stop).await
             };
@@ -119,11 +114,14 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
     stop: &CancellationToken,
 ) -> io::Result<u64> {
     let settings = &receiver.settings;
+    let first = Duration::from_secs(settings.first_message_timeout_seconds);
     let idle = Duration::from_secs(settings.idle_timeout_seconds);
     let whole = Duration::from_secs(settings.message_timeout_seconds);
     let mut deframer = Deframer::new(settings.message_bytes_max);
     let mut came = BytesMut::new();
     let mut messages = 0;
+    // the last message's end; bytes between two messages do not put it off
+    let mut quiet = Instant::now();
     let mut begun: Option<Instant> = None;
     loop {
         match deframer.next(&mut came) {
@@ -133,6 +131,7 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
                     send(&mut stream, &answer).await?;
                 }
                 messages += 1;
+                quiet = Instant::now();
                 continue;
             }
             Ok(None) => {}
@@ -148,10 +147,10 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
         if stop.is_cancelled() {
             return Ok(messages);
         }
-        let deadline = if came.is_empty() {
-            Instant::now() + idle
-        } else {
-            *begun.get_or_insert_with(Instant::now) + whole
+        let deadline = match (came.is_empty(), messages) {
+            (false, _) => *begun.get_or_insert_with(Instant::now) + whole,
+            (true, 0) => quiet + first,
+            (true, _) => quiet + idle,
         };
         came.reserve(READ_BYTES);
         let read = tokio::select! {

@@ -33,8 +33,11 @@ pub struct Hl7Settings {
     pub remember_hours: u32,
     /// `hl7.message_bytes_max`: largest message, or batch of messages.
     pub message_bytes_max: usize,
-    /// `hl7.connections_max`: connections at one time; a further one is closed.
+    /// `hl7.connections_max`: connections at one time, three quarters of them from one address; a further one is
+    /// closed.
     pub connections_max: usize,
+    /// `hl7.first_message_timeout_seconds`: within which a new connection must begin a message.
+    pub first_message_timeout_seconds: u64,
     /// `hl7.idle_timeout_seconds`: longest silence between two messages.
     pub idle_timeout_seconds: u64,
     /// `hl7.message_timeout_seconds`: longest time a message may take to arrive.
@@ -206,6 +209,7 @@ impl Default for Hl7Settings {
             remember_hours: 72,
             message_bytes_max: 1 << 20,
             connections_max: 20,
+            first_message_timeout_seconds: 60,
             idle_timeout_seconds: 3_600,
             message_timeout_seconds: 30,
             tls_certificate_file: PathBuf::new(),
@@ -263,6 +267,12 @@ impl Hl7Settings {
             64 << 20,
         )?;
         between("connections_max", size(self.connections_max), 1, 1_000)?;
+        between(
+            "first_message_timeout_seconds",
+            self.first_message_timeout_seconds,
+            1,
+            1_000_000,
+        )?;
         between(
             "idle_timeout_seconds",
             self.idle_timeout_seconds,

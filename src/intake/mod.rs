@@ -9,12 +9,14 @@ mod place;
 mod recorder;
 mod settle;
 mod sink;
+mod tasks;
 mod watch;
 
 pub use age::age_years;
 pub use log::{Backlog, Unrecorded, left_behind, put_aside};
 pub use settle::{Settle, SettleRules};
 pub use sink::{Intake, IntakeParts};
+pub use tasks::Tasks;
 
 use serde::{Deserialize, Serialize};
 

@@ -15,6 +15,7 @@ use super::log::{Append, Backlog, Entry, Found, Log, LogLimits, Logged, NotLogge
 use super::pace::Pace;
 use super::place::to_quarantine;
 use super::recorder::{Item, Recorder, Waiting};
+use super::tasks::Tasks;
 use super::watch::{adopt_loop, settle_loop, unsettled};
 use crate::clock::SharedClock;
 use crate::dicom::extract;
@@ -77,10 +78,14 @@ pub struct Intake {
 
 impl Intake {
     /// Takes up what an earlier process left in its log and what it left unsettled, and starts recording.
+    /// Reception may go on for as long as all of the tasks do.
     ///
     /// # Errors
     /// In words, when the database fails or the log cannot be begun.
-    pub async fn start(parts: IntakeParts, stop: CancellationToken) -> Result<Arc<Self>, String> {
+    pub async fn start(
+        parts: IntakeParts,
+        stop: CancellationToken,
+    ) -> Result<(Arc<Self>, Tasks), String> {
         let database = |e: StoreError| format!("database: {e}");
         let settle = unsettled(&parts).await.map_err(database)?;
         let settle = Arc::new(AsyncMutex::new(settle));
@@ -99,7 +104,8 @@ impl Intake {
             .map_err(|e| format!("object log: {e}"))?;
         let pace = Arc::new(Pace::new(log.clone(), log_mib << 20, pool));
         let recorder = Recorder::new(parts.clone(), settle.clone(), pace.clone());
-        tokio::spawn(recorder.run(waiting));
+        let mut tasks = Tasks::default();
+        tasks.start("recording objects", recorder.run(waiting));
         let room_kib = u32::try_from(log_mib << 10).unwrap_or(u32::MAX);
         let intake = Arc::new(Self {
             queue,
@@ -115,10 +121,13 @@ impl Intake {
             .take_over_logs()
             .await
             .map_err(|e| format!("object log: {e}"))?;
-        tokio::spawn(adopt_loop(parts.clone(), settle.clone(), stop.clone()));
-        tokio::spawn(settle_loop(parts, settle, stop.clone()));
-        tokio::spawn(take_over_loop(Arc::downgrade(&intake), stop));
-        Ok(intake)
+        let adopt = adopt_loop(parts.clone(), settle.clone(), stop.clone());
+        tasks.start("taking up series of receivers that are gone", adopt);
+        let settling = settle_loop(parts, settle, stop.clone());
+        tasks.start("settling series", settling);
+        let take_over = take_over_loop(Arc::downgrade(&intake), stop);
+        tasks.start("taking over logs of receivers that died", take_over);
+        Ok((intake, tasks))
     }
 
     /// Records what was received, and puts the log away. Nothing is taken any more.

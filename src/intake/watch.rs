@@ -118,4 +118,5 @@ pub async fn adopt_loop(parts: IntakeParts, settle: Arc<Mutex<Settle>>, stop: Ca
             Err(e) => error!(error = %e, "could not look for series whose receiver is gone"),
         }
     }
+    stop.cancelled().await;
 }

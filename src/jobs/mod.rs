@@ -14,8 +14,8 @@ use tracing::{Instrument as _, error, info, info_span, warn};
 use crate::analysis::Analyst;
 use crate::clock::SharedClock;
 use crate::results::Results;
-use crate::store::Store;
 use crate::store::jobs::{FOLLOW_UP, Job, RESULTS, VOLUMETRY};
+use crate::store::{Store, StoreError};
 use crate::telemetry;
 
 /// How long a worker may be silent before its job is given to another. The job of a process that is
@@ -27,6 +27,8 @@ const HEARTBEAT: Duration = Duration::from_secs(2);
 const RETRY_MS: i64 = 2_000;
 /// ... so often at most: about a minute.
 const DOUBLED_MAX: i64 = 5;
+/// So often a job may lose its process, or lease: it may be what ends them.
+const LOST_MAX: i64 = 10;
 
 /// What a worker needs.
 pub struct Worker {
@@ -100,6 +102,10 @@ impl Worker {
 
     /// Does a job and says so; how that went, unless another worker took it over.
     async fn settle(&self, job: &Job) -> Option<&'static str> {
+        if let Some(why) = lost_too_often(job, self.analyst.attempts_max()) {
+            error!(job.id, study.id = job.study_id, error = %why, "job is not begun again");
+            return Some(said(job, "failed", self.give_up(job, &why).await));
+        }
         let done = async {
             match job.kind.as_str() {
                 RESULTS => self.results.make(job.study_id).await,
@@ -121,10 +127,7 @@ impl Worker {
             Ok(()) => self.store.finish_job(job).await,
             Err(e) => self.failed(job, &e).await,
         };
-        if let Err(e) = settled {
-            error!(error = %e, job.id, "could not settle a job; its lease will run out");
-        }
-        Some(went)
+        Some(said(job, went, settled))
     }
 
     /// Prolongs the lease until another worker has the job.
@@ -141,7 +144,7 @@ impl Worker {
         }
     }
 
-    async fn failed(&self, job: &Job, why: &str) -> Result<(), crate::store::StoreError> {
+    async fn failed(&self, job: &Job, why: &str) -> Result<(), StoreError> {
         warn!(
             job.id,
             study.id = job.study_id,
@@ -150,20 +153,42 @@ impl Worker {
             "job failed"
         );
         if job.attempts >= self.analyst.attempts_max() {
-            info!(job.id, study.id = job.study_id, "given up");
-            match job.kind.as_str() {
-                // The analysis stands, whatever becomes of its objects.
-                RESULTS | FOLLOW_UP => {}
-                VOLUMETRY => self.analyst.give_up_measuring(job.study_id, why).await?,
-                _ => self.analyst.give_up(job.study_id, why).await?,
-            }
-            return self.store.finish_job(job).await;
+            return self.give_up(job, why).await;
         }
         let wait = RETRY_MS << job.attempts.clamp(0, DOUBLED_MAX);
         self.store
             .retry_job(job, why, self.clock.now_ms() + wait)
             .await
     }
+
+    async fn give_up(&self, job: &Job, why: &str) -> Result<(), StoreError> {
+        info!(job.id, study.id = job.study_id, "given up");
+        match job.kind.as_str() {
+            // The analysis stands, whatever becomes of its objects.
+            RESULTS | FOLLOW_UP => {}
+            VOLUMETRY => self.analyst.give_up_measuring(job.study_id, why).await?,
+            _ => self.analyst.give_up(job.study_id, why).await?,
+        }
+        self.store.finish_job(job).await
+    }
+}
+
+/// How a job went; that it could not be settled is logged.
+fn said(job: &Job, went: &'static str, settled: Result<(), StoreError>) -> &'static str {
+    if let Err(e) = settled {
+        error!(error = %e, job.id, "could not settle a job; its lease will run out");
+    }
+    went
+}
+
+/// Why a job is not begun once more, although its work never said that it failed.
+fn lost_too_often(job: &Job, attempts_max: i64) -> Option<String> {
+    let (ended, begun) = (job.interrupted, job.attempts - 1);
+    if ended >= LOST_MAX {
+        return Some(format!("the process ended while it ran, {ended} times"));
+    }
+    (begun >= attempts_max + LOST_MAX)
+        .then(|| format!("it was begun {begun} times and did not finish"))
 }
 
 /// What `work` gives, or `None` where `over` ends before it. Both go on meanwhile: a lease that is prolonged while
@@ -209,5 +234,33 @@ mod tests {
     #[tokio::test]
     async fn work_that_another_has_is_left() {
         assert_eq!(unless(std::future::pending::<()>(), async {}).await, None);
+    }
+
+    #[test]
+    fn what_is_never_settled_is_not_begun_for_ever() {
+        let said = |attempts, interrupted| {
+            let job = Job {
+                id: 1,
+                kind: VOLUMETRY.into(),
+                study_id: 1,
+                generation: 1,
+                attempts,
+                interrupted,
+                worker: "run:volumetry".into(),
+            };
+            lost_too_often(&job, 4)
+        };
+        assert_eq!(said(1, 9), None);
+        let ended = said(1, 10);
+        assert_eq!(
+            ended.as_deref(),
+            Some("the process ended while it ran, 10 times")
+        );
+        assert_eq!(said(14, 0), None, "a lease that ran out is no failure");
+        let begun = said(15, 0);
+        assert_eq!(
+            begun.as_deref(),
+            Some("it was begun 14 times and did not finish")
+        );
     }
 }

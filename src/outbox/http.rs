@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
+use super::Attempt;
 use super::machine::Outcome;
 use crate::tls::{self, Trust};
 
@@ -20,7 +21,7 @@ use crate::tls::{self, Trust};
 const ANSWER_BYTES_MAX: usize = 4096;
 /// Bytes of an answer that is read as a whole.
 const BODY_BYTES_MAX: usize = 1 << 20;
-/// Characters of an answer that are kept.
+/// Characters of an answer that are read as text.
 const SAID_CHARS_MAX: usize = 200;
 
 /// Where to.
@@ -137,12 +138,20 @@ impl Answer {
     /// moved elsewhere) may pass; so may trouble of the server. The rest is about the message.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
-        let text = format!("HTTP {}: {}", self.status, self.said);
-        let text = text.trim_end_matches([' ', ':']).to_owned();
+        let text = format!("HTTP {}", self.status);
         match self.status {
             200..=299 => Outcome::Delivered,
             401 | 403 | 404 | 407 | 408 | 425 | 429 | 300..=399 | 500..=599 => Outcome::Later(text),
             _ => Outcome::Never(text),
+        }
+    }
+
+    /// The outcome, with the body's words where it is none that was hoped for.
+    #[must_use]
+    pub fn attempt(&self) -> Attempt {
+        match self.outcome() {
+            Outcome::Delivered => Outcome::Delivered.into(),
+            failed => Attempt::from(failed).with_answer(&self.said),
         }
     }
 }
@@ -406,7 +415,22 @@ mod tests {
             status: 500,
             said: String::new(),
         };
-        assert_eq!(silent.outcome(), Outcome::Later("HTTP 500".into()));
+        assert_eq!(silent.attempt(), Outcome::Later("HTTP 500".into()).into());
+    }
+
+    #[test]
+    fn what_a_server_says_is_no_part_of_why() {
+        let answer = |status| Answer {
+            status,
+            said: "unknown patient MUELLER^ANNA".into(),
+        };
+        let refused = answer(422).attempt();
+        assert_eq!(refused.outcome, Outcome::Never("HTTP 422".into()));
+        assert_eq!(
+            refused.answer.as_deref(),
+            Some("unknown patient MUELLER^ANNA")
+        );
+        assert_eq!(answer(200).attempt(), Outcome::Delivered.into());
     }
 
     #[test]

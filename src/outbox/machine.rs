@@ -89,7 +89,8 @@ impl Progress {
     }
 }
 
-/// What an attempt came to.
+/// What an attempt came to. Why it failed is said in our words and in the destination's codes, never in its
+/// free text, which may name a patient: this is logged and listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// The destination took it.

@@ -34,6 +34,8 @@ use machine::{Outcome, RetryLimits, StormLimits};
 const TICK: Duration = Duration::from_millis(500);
 /// Wait before an outcome that could not be recorded is recorded again.
 const RECORD_AGAIN: Duration = Duration::from_secs(1);
+/// Characters of a destination's own words that are kept.
+const ANSWER_CHARS_MAX: usize = 300;
 
 /// How long an attempt may go on after the server was told to stop.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -59,6 +61,22 @@ pub struct Attempt {
     pub message: Option<String>,
     /// What the destination calls it, to ask for an answer later.
     pub receipt: Option<String>,
+    /// What the destination answered in its own words, where it did not take it. It may name a patient: never logged,
+    /// and covered on the page of messages.
+    pub answer: Option<String>,
+}
+
+impl Attempt {
+    /// The same with the beginning of what the destination answered, in one line.
+    #[must_use]
+    pub fn with_answer(self, words: &str) -> Self {
+        let line = words.split_whitespace().collect::<Vec<_>>().join(" ");
+        let line: String = line.chars().take(ANSWER_CHARS_MAX).collect();
+        Self {
+            answer: Some(line).filter(|line| !line.is_empty()),
+            ..self
+        }
+    }
 }
 
 impl From<Outcome> for Attempt {
@@ -67,6 +85,7 @@ impl From<Outcome> for Attempt {
             outcome,
             message: None,
             receipt: None,
+            answer: None,
         }
     }
 }

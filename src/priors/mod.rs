@@ -51,6 +51,45 @@ struct Came {
     moved: usize,
 }
 
+/// Why a search failed.
+#[derive(Debug, PartialEq, Eq)]
+struct Trouble {
+    /// In our words and the peer's codes: this is logged.
+    why: String,
+    /// The peer's own words: they may name the patient, and go to the page of the study alone.
+    comment: String,
+}
+
+impl From<String> for Trouble {
+    fn from(why: String) -> Self {
+        Self {
+            why,
+            comment: String::new(),
+        }
+    }
+}
+
+impl From<SendError> for Trouble {
+    fn from(e: SendError) -> Self {
+        let why = e.to_string();
+        let comment = match e {
+            SendError::Refused(_, answered) => answered.comment,
+            _ => String::new(),
+        };
+        Self { why, comment }
+    }
+}
+
+impl Trouble {
+    /// For the page of the study, which names the patient itself.
+    fn said(&self) -> String {
+        match self.comment.as_str() {
+            "" => self.why.clone(),
+            comment => format!("{}: {comment}", self.why),
+        }
+    }
+}
+
 impl Priors {
     /// Asks until told to stop.
     pub async fn run(self, stop: CancellationToken) {
@@ -104,8 +143,13 @@ impl Priors {
                     )
                     .await
             }
-            Err(why) => {
-                warn!(study.id = search.study_id, attempt = search.attempts, error = %why, "could not get priors");
+            Err(trouble) => {
+                warn!(
+                    study.id = search.study_id,
+                    attempt = search.attempts,
+                    error = trouble.why,
+                    "could not get priors"
+                );
                 let state = if search.attempts >= self.settings.attempts_max {
                     SearchState::Failed
                 } else {
@@ -114,24 +158,22 @@ impl Priors {
                         run_after: now() + wait,
                     }
                 };
+                let said = trouble.said();
                 self.store
-                    .end_prior_search(search.study_id, state, (0, 0), &why, now())
+                    .end_prior_search(search.study_id, state, (0, 0), &said, now())
                     .await
             }
         }
     }
 
     /// Finds and brings. In words, when something failed that may work another time.
-    async fn search(&self, question: &Question, study_id: i64) -> Result<Came, String> {
+    async fn search(&self, question: &Question, study_id: i64) -> Result<Came, Trouble> {
         if !query::is_plain(&question.patient_id) || question.date.len() != 8 {
             // Nothing to ask by, today or tomorrow.
             return Ok(Came::default());
         }
         let peer = self.settings.peer();
-        let wanted = self
-            .find(&peer, question)
-            .await
-            .map_err(|e| e.to_string())?;
+        let wanted = self.find(&peer, question).await?;
         let mut came = Came {
             found: wanted.len(),
             moved: 0,
@@ -189,16 +231,16 @@ impl Priors {
         Ok(fitting.into_iter().map(|(_, study)| study).collect())
     }
 
-    async fn bring(&self, peer: &DestinationSettings, uid: &str) -> Result<(), String> {
+    async fn bring(&self, peer: &DestinationSettings, uid: &str) -> Result<(), Trouble> {
         let limit = self.settings.move_timeout();
-        let moved = query::retrieve(peer, &self.ae_title, uid, &self.ae_title, limit).await;
-        let moved = moved.map_err(|e| e.to_string())?;
+        let moved = query::retrieve(peer, &self.ae_title, uid, &self.ae_title, limit).await?;
         if moved.failed > 0 {
             let all = moved.failed + moved.completed;
-            return Err(format!(
+            let why = format!(
                 "the PACS could not send {} of {all} images of a study to {}",
                 moved.failed, self.ae_title
-            ));
+            );
+            return Err(why.into());
         }
         Ok(())
     }

@@ -45,27 +45,27 @@ impl Courier for ObjectCourier {
     }
 
     async fn deliver(&self, destination: &str, batch: &Batch, _now_ms: UnixMillis) -> Attempt {
-        self.attempt(destination, batch).await.into()
+        self.attempt(destination, batch).await
     }
 }
 
 impl ObjectCourier {
-    async fn attempt(&self, destination: &str, batch: &Batch) -> Outcome {
+    async fn attempt(&self, destination: &str, batch: &Batch) -> Attempt {
         let made = self.made.get();
         let mut all = self.destinations.iter().chain(made.iter());
         let Some(to) = all.find(|d| d.name == destination) else {
-            return Outcome::Later("is not in the settings any more".into());
+            return Outcome::Later("is not in the settings any more".into()).into();
         };
         if batch.kind == TEST {
             return match echo(to, &self.ae_title).await {
-                Ok(()) => Outcome::Delivered,
-                Err(e) => judge(&e),
+                Ok(()) => Outcome::Delivered.into(),
+                Err(e) => judge(&e).into(),
             };
         }
         match self.store.object_of_delivery(batch.id).await {
             Ok(Some(object)) => self.send(to, &object, batch.id).await,
-            Ok(None) => Outcome::Never("there is no object to it".into()),
-            Err(e) => Outcome::Later(format!("database: {e}")),
+            Ok(None) => Outcome::Never("there is no object to it".into()).into(),
+            Err(e) => Outcome::Later(format!("database: {e}")).into(),
         }
     }
 
@@ -74,20 +74,24 @@ impl ObjectCourier {
         to: &DestinationSettings,
         object: &KeptObject,
         delivery_id: i64,
-    ) -> Outcome {
+    ) -> Attempt {
         let Some(kind) = Kind::ALL.into_iter().find(|k| k.as_str() == object.kind) else {
-            return Outcome::Never("it is of no kind that is known".into());
+            return Outcome::Never("it is of no kind that is known".into()).into();
         };
         let file = self.root.join(&object.path);
         let uid = &object.sop_instance_uid;
         match store(to, &self.ae_title, kind, uid, &file).await {
             Ok(StoreOutcome::Stored) if to.commitment => {
-                self.commitment(to, kind, uid, delivery_id).await
+                self.commitment(to, kind, uid, delivery_id).await.into()
             }
-            Ok(StoreOutcome::Stored) => Outcome::Delivered,
-            Ok(StoreOutcome::Later(why)) => Outcome::Later(why),
-            Ok(StoreOutcome::Refused(why)) => Outcome::Never(format!("refused: {why}")),
-            Err(e) => judge(&e),
+            Ok(StoreOutcome::Stored) => Outcome::Delivered.into(),
+            Ok(StoreOutcome::Later(said)) => {
+                Attempt::from(Outcome::Later(said.to_string())).with_answer(&said.comment)
+            }
+            Ok(StoreOutcome::Refused(said)) => {
+                Attempt::from(Outcome::Never(format!("refused: {said}"))).with_answer(&said.comment)
+            }
+            Err(e) => judge(&e).into(),
         }
     }
 

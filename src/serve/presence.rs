@@ -87,9 +87,15 @@ impl Presence {
         stop.cancelled().await;
     }
 
-    /// What this process held is free for the others.
-    pub async fn leave(store: &Store, clock: &SharedClock) {
+    /// What this process held is free for the others. Jobs count as interrupted unless it ends `in_order`.
+    pub async fn leave(store: &Store, clock: &SharedClock, in_order: bool) {
         let runs: Vec<String> = store.run().map(str::to_owned).into_iter().collect();
+        if in_order
+            && let Some(run) = runs.first()
+            && let Err(e) = store.hand_back(run).await
+        {
+            warn!(error = %e, "could not hand jobs back");
+        }
         if let Err(e) = store.bury(&runs, clock.now_ms()).await {
             warn!(error = %e, "could not take leave of the other processes");
         }

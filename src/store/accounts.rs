@@ -10,8 +10,8 @@ mod sessions;
 mod tokens;
 
 use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter,
-    QueryOrder, QuerySelect, SqlErr,
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait,
+    PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, SqlErr,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 use super::entity::user_account;
 use super::{Store, StoreError};
 use crate::clock::UnixMillis;
-pub use manage::{Account, LockLimits, Origin};
+pub use manage::{Account, Changed, LockLimits, Origin};
 use passwords::{decoy_hash, generate_password, hash_password, verify_password};
 pub use sessions::{NewSession, Session, SessionLimits};
 pub use tokens::{NewToken, TokenEntry, TokenHolder};
@@ -112,6 +112,9 @@ pub enum AccountError {
     /// The hash could not be computed.
     #[error("could not hash the password: {0}")]
     Hash(String),
+    /// Nobody would know the password.
+    #[error("could not hand over the first password: {0}")]
+    NotHandedOver(String),
 }
 
 /// A local user.
@@ -130,9 +133,9 @@ pub struct User {
 pub struct FirstUser {
     /// What to type.
     pub name: String,
-    /// Shown once.
+    /// Handed over once.
     pub password: String,
-    /// False where the password was given to us, so that there is no need to print it.
+    /// Whether the password is ours, so that it is handed over and must be changed at the first sign-in.
     pub generated: bool,
 }
 
@@ -154,22 +157,9 @@ impl Store {
         role: Role,
         now_ms: UnixMillis,
     ) -> Result<User, AccountError> {
-        check_name(name)?;
-        passwords::check(name, password)?;
-        let row = user_account::ActiveModel {
-            name: Set(name.to_owned()),
-            password_hash: Set(hash_password(password.to_owned()).await?),
-            role: Set(role.as_str().to_owned()),
-            created_at: Set(now_ms),
-            origin: Set(Origin::Local.as_str().to_owned()),
-            must_change: Set(false),
-            ..Default::default()
-        };
+        let row = local_user(name, password, role, now_ms).await?;
         let tx = self.begin().await?;
-        let made = row.insert(&tx).await.map_err(|e| match e.sql_err() {
-            Some(SqlErr::UniqueConstraintViolation(_)) => AccountError::NameTaken(name.to_owned()),
-            _ => AccountError::Store(e),
-        })?;
+        let made = insert(&tx, name, row).await?;
         tx.commit().await?;
         Ok(User {
             id: made.id,
@@ -178,14 +168,16 @@ impl Store {
         })
     }
 
-    /// Makes the first user when there is none at all, with the wanted password or one of ours.
+    /// Makes the first user when there is none at all, with the wanted password or one of ours, which must be changed.
+    /// There is none where it could not be handed over: a password that nobody knows would lock everybody out.
     ///
     /// # Errors
-    /// When the wanted password breaks a rule or the database fails.
+    /// When the wanted password breaks a rule, it could not be handed over, or the database fails.
     pub async fn ensure_first_user(
         &self,
         wanted_password: Option<String>,
         now_ms: UnixMillis,
+        hand_over: impl FnOnce(&FirstUser) -> Result<(), String>,
     ) -> Result<Option<FirstUser>, AccountError> {
         if user_account::Entity::find().count(self.read()).await? > 0 {
             return Ok(None);
@@ -195,19 +187,23 @@ impl Store {
             Some(password) => password,
             None => generate_password()?,
         };
-        let made = self
-            .create_user(FIRST_USER, &password, Role::Admin, now_ms)
-            .await;
-        match made {
-            Ok(user) => Ok(Some(FirstUser {
-                name: user.name,
-                password,
-                generated,
-            })),
+        let mut row = local_user(FIRST_USER, &password, Role::Admin, now_ms).await?;
+        row.must_change = Set(generated);
+        let tx = self.begin().await?;
+        match insert(&tx, FIRST_USER, row).await {
+            Ok(_) => {}
             // another process was faster
-            Err(AccountError::NameTaken(_)) => Ok(None),
-            Err(e) => Err(e),
+            Err(AccountError::NameTaken(_)) => return Ok(None),
+            Err(e) => return Err(e),
         }
+        let user = FirstUser {
+            name: FIRST_USER.to_owned(),
+            password,
+            generated,
+        };
+        hand_over(&user).map_err(AccountError::NotHandedOver)?;
+        tx.commit().await?;
+        Ok(Some(user))
     }
 
     /// The user, when name and password fit. Takes equally long when there is no such user.
@@ -257,6 +253,37 @@ impl Store {
             .all(self.read())
             .await
     }
+}
+
+/// A local account that may keep its password.
+async fn local_user(
+    name: &str,
+    password: &str,
+    role: Role,
+    now_ms: UnixMillis,
+) -> Result<user_account::ActiveModel, AccountError> {
+    check_name(name)?;
+    passwords::check(name, password)?;
+    Ok(user_account::ActiveModel {
+        name: Set(name.to_owned()),
+        password_hash: Set(hash_password(password.to_owned()).await?),
+        role: Set(role.as_str().to_owned()),
+        created_at: Set(now_ms),
+        origin: Set(Origin::Local.as_str().to_owned()),
+        must_change: Set(false),
+        ..Default::default()
+    })
+}
+
+async fn insert(
+    tx: &DatabaseTransaction,
+    name: &str,
+    row: user_account::ActiveModel,
+) -> Result<user_account::Model, AccountError> {
+    row.insert(tx).await.map_err(|e| match e.sql_err() {
+        Some(SqlErr::UniqueConstraintViolation(_)) => AccountError::NameTaken(name.to_owned()),
+        _ => AccountError::Store(e),
+    })
 }
 
 fn check_name(name: &str) -> Result<(), AccountError> {

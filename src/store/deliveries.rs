@@ -100,7 +100,7 @@ pub struct UnansweredPage {
 const ASKED_MAX: u64 = 50;
 
 /// A delivery with its alert and study.
-const ROWS: &str = "SELECT d.id, d.destination, d.kind, d.state, d.attempts, d.due_at, d.said, \
+pub(super) const ROWS: &str = "SELECT d.id, d.destination, d.kind, d.state, d.attempts, d.due_at, d.said, \
      d.created_at, d.settled_at, a.band, s.study_uid, \
      COALESCE(a.taken_at, a.acknowledged_at) AS acknowledged_at, \
      CASE WHEN a.taken_at IS NULL THEN a.acknowledged_by \

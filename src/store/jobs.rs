@@ -34,6 +34,8 @@ pub struct Job {
     pub generation: i64,
     /// How often it was started, this time included.
     pub attempts: i64,
+    /// How often its process ended under it; not counted as attempts.
+    pub interrupted: i64,
     /// Who has its lease.
     #[sea_orm(skip)]
     pub worker: String,
@@ -41,9 +43,12 @@ pub struct Job {
 
 /// No job is put off for longer: what seems to be was put off by a clock that was set back since.
 const PUT_OFF_MS_MAX: i64 = 600_000;
+/// What lost its process so often may be what ends it: of such jobs a process runs one at a time, so that no other is
+/// counted out with it.
+const ALONE_FROM: i64 = 2;
 
 /// Asks for work on a study, in the transaction of the fact that makes it necessary.
-/// Asking again for what is already waiting changes nothing but its generation.
+/// Asking again for what is already waiting changes nothing but its generation; how often it ended its process stays.
 pub(crate) async fn enqueue(
     tx: &DatabaseTransaction,
     kind: &str,
@@ -69,7 +74,8 @@ pub(crate) async fn enqueue(
 impl Store {
     /// Takes the job of a kind whose study stands highest in the list, for `lease_ms`.
     /// Studies are not measured while a screening waits or runs, and no results are made of a study
-    /// that is still to be looked at: a PACS would get them twice.
+    /// that is still to be looked at: a PACS would get them twice. Of jobs that may be what ended their process
+    /// this one runs one at a time.
     ///
     /// # Errors
     /// When the database fails.
@@ -80,6 +86,8 @@ impl Store {
         now_ms: i64,
         lease_ms: i64,
     ) -> Result<Option<Job>, StoreError> {
+        // One at a time: two workers would each find that the other runs nothing that may end the process.
+        let _alone = self.claims.lock().await;
         let tx = self.begin().await?;
         let lock = if self.is_postgres() {
             "FOR UPDATE OF job SKIP LOCKED"
@@ -97,18 +105,17 @@ impl Store {
             _ => "",
         };
         let sql = format!(
-            "SELECT job.id, job.kind, job.study_id, job.generation, job.attempts + 1 AS attempts \
+            "SELECT job.id, job.kind, job.study_id, job.generation, job.attempts + 1 AS attempts, job.interrupted \
              FROM job JOIN study ON study.id = job.study_id \
              WHERE job.kind = $2 AND (job.run_after <= $1 OR job.run_after > $1 + {PUT_OFF_MS_MAX}) \
              AND (job.leased_until IS NULL OR job.leased_until < $1) {idle} \
+             AND (job.interrupted < {ALONE_FROM} OR NOT EXISTS (SELECT 1 FROM job s WHERE s.interrupted >= {ALONE_FROM} \
+             AND s.leased_until >= $1 AND s.leased_by LIKE $3)) \
              ORDER BY CASE WHEN study.reading = 'prior' THEN 1 ELSE 0 END, study.effective_arrival_ms, study.arrived_at, study.study_uid LIMIT 1 {lock}"
         );
-        // Screenings that other processes run take no core of this one.
+        // Screenings that other processes run take no core of this one, and end no other than theirs.
         let own = format!("{}%", worker.split(':').next().unwrap_or(worker));
-        let mut values = vec![now_ms.into(), kind.into()];
-        if kind == VOLUMETRY {
-            values.push(own.into());
-        }
+        let values = vec![now_ms.into(), kind.into(), own.into()];
         let mut found = Job::find_by_statement(self.statement(&sql, values))
             .one(&tx)
             .await?;

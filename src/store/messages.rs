@@ -15,8 +15,10 @@ const VIEWS_SHOWN: u64 = 50;
 pub struct Said {
     /// When it last went out.
     pub at: UnixMillis,
-    /// Its text.
-    pub message: String,
+    /// Its text; `None` where an object went out.
+    pub message: Option<String>,
+    /// What the destination answered in its own words, where it did not take it.
+    pub answer: Option<String>,
 }
 
 /// Someone looked at a message.
@@ -61,11 +63,10 @@ impl Store {
         let said = delivery_message::Entity::find_by_id(delivery_id)
             .one(self.read())
             .await?;
-        let said = said.and_then(|m| {
-            Some(Said {
-                at: m.said_at,
-                message: m.message?,
-            })
+        let said = said.map(|m| Said {
+            at: m.said_at,
+            message: m.message,
+            answer: m.answer,
         });
         Ok(Some((row, said)))
     }

@@ -10,6 +10,7 @@ pub mod audit;
 pub mod audit_sent;
 pub mod commitments;
 pub mod deliveries;
+pub mod disclosed;
 pub mod dump;
 pub mod entity;
 pub mod feedback;
@@ -85,6 +86,8 @@ pub struct Store {
     run: Arc<OnceLock<String>>,
     /// Who has the studies of SQLite.
     studies: Arc<tokio::sync::Mutex<()>>,
+    /// Who of this process is looking for a job: see `claim_job`.
+    claims: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Store {
@@ -124,6 +127,7 @@ impl Store {
                 read: sqlite(url, SQLITE_READERS).await?,
                 run: Arc::default(),
                 studies: Arc::default(),
+                claims: Arc::default(),
             }
         } else {
             let mut options = ConnectOptions::new(url);
@@ -137,6 +141,7 @@ impl Store {
                 read: pool,
                 run: Arc::default(),
                 studies: Arc::default(),
+                claims: Arc::default(),
             }
         };
         Ok(store)

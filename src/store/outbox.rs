@@ -349,8 +349,10 @@ impl Store {
         let event = Event::Ended(attempt.outcome.clone());
         if let Some(is) = machine::next(&progress(&row), &event, now_ms, limits, jitter) {
             note_health(&tx, &row.destination, &attempt.outcome, now_ms).await?;
-            if attempt.message.is_some() || attempt.receipt.is_some() {
+            if attempt.message.is_some() || attempt.receipt.is_some() || attempt.answer.is_some() {
                 keep_message(&tx, row.id, attempt, now_ms).await?;
+            } else {
+                forget_answer(&tx, row.id).await?;
             }
             write(&tx, row, &is).await?;
         }
@@ -501,7 +503,7 @@ async fn carry(tx: &DatabaseTransaction, head: &delivery::Model) -> Result<(), S
     Ok(())
 }
 
-/// Keeps what was said; of several attempts the last.
+/// Keeps what was said and answered; of several attempts the last.
 async fn keep_message(
     tx: &DatabaseTransaction,
     delivery_id: i64,
@@ -513,11 +515,13 @@ async fn keep_message(
         said_at: Set(now_ms),
         message: Set(attempt.message.clone()),
         receipt: Set(attempt.receipt.clone()),
+        answer: Set(attempt.answer.clone()),
     };
     let columns = [
         delivery_message::Column::SaidAt,
         delivery_message::Column::Message,
         delivery_message::Column::Receipt,
+        delivery_message::Column::Answer,
     ];
     delivery_message::Entity::insert(row)
         .on_conflict(
@@ -526,6 +530,19 @@ async fn keep_message(
                 .to_owned(),
         )
         .exec_without_returning(tx)
+        .await?;
+    Ok(())
+}
+
+/// What was answered to an earlier attempt says nothing of the last.
+async fn forget_answer(tx: &DatabaseTransaction, delivery_id: i64) -> Result<(), StoreError> {
+    delivery_message::Entity::update_many()
+        .col_expr(
+            delivery_message::Column::Answer,
+            Expr::value(Option::<String>::None),
+        )
+        .filter(delivery_message::Column::DeliveryId.eq(delivery_id))
+        .exec(tx)
         .await?;
     Ok(())
 }

@@ -15,6 +15,8 @@ use crate::triage::Evidence;
 /// A study as the person who sent it wants to see it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ArrivedStudy {
+    /// The number under which the log keeps it.
+    pub number: i64,
     /// (0020,000D)
     pub study_uid: String,
     /// (0010,0010) as kept.
@@ -126,6 +128,7 @@ impl Store {
                 let (series, series_complete, images) =
                     counts.get(&row.id).copied().unwrap_or_default();
                 ArrivedStudy {
+                    number: row.id,
                     study_uid: row.study_uid,
                     patient_name: row.patient_name,
                     patient_id: row.patient_id,

@@ -9,8 +9,8 @@ use super::entity::process;
 use super::{Store, StoreError};
 use crate::clock::UnixMillis;
 
-/// So often a job may lose its process before that counts as its own failure: it may be what ends them.
-const INTERRUPTED_MAX: i64 = 10;
+/// How much later a job begins again for each time but the first that its process ended: others get on meanwhile.
+const PUT_OFF_MS: i64 = 8_000;
 
 /// A process, as the others see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,7 +107,8 @@ impl Store {
     }
 
     /// Forgets processes that are gone, and frees what they were working on: jobs and deliveries of
-    /// any process that is not known. Two may do so at once.
+    /// any process that is not known. Two may do so at once. A job loses no attempt by that, but it is counted:
+    /// what ends processes again and again comes back later each time.
     ///
     /// # Errors
     /// When the database fails.
@@ -117,19 +118,39 @@ impl Store {
             .filter(process::Column::Run.is_in(runs))
             .exec(&tx)
             .await?;
-        let sql = "UPDATE job SET leased_until = NULL, leased_by = NULL, \
-                   attempts = CASE WHEN interrupted < $1 AND attempts > 0 THEN attempts - 1 ELSE attempts END, \
-                   interrupted = interrupted + 1 \
-                   WHERE leased_by IS NOT NULL AND leased_until IS NOT NULL AND NOT EXISTS \
-                   (SELECT 1 FROM process p WHERE job.leased_by LIKE p.run || ':%')";
+        let sql = format!(
+            "UPDATE job SET leased_until = NULL, leased_by = NULL, \
+             attempts = CASE WHEN attempts > 0 THEN attempts - 1 ELSE 0 END, \
+             run_after = CASE WHEN interrupted = 0 THEN run_after ELSE $1 + interrupted * {PUT_OFF_MS} END, \
+             interrupted = interrupted + 1 \
+             WHERE leased_by IS NOT NULL AND leased_until IS NOT NULL AND NOT EXISTS \
+             (SELECT 1 FROM process p WHERE job.leased_by LIKE p.run || ':%')"
+        );
         let freed = tx
-            .execute_raw(self.statement(sql, vec![INTERRUPTED_MAX.into()]))
+            .execute_raw(self.statement(&sql, vec![now_ms.into()]))
             .await?;
         tx.commit().await?;
         Ok(Freed {
             jobs: freed.rows_affected(),
             deliveries: self.release_deliveries(now_ms).await?,
         })
+    }
+
+    /// Frees the jobs of a process that stops as it was asked to: neither an attempt nor an end of a process is
+    /// counted. How many they are.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn hand_back(&self, run: &str) -> Result<u64, StoreError> {
+        let tx = self.begin().await?;
+        let sql = "UPDATE job SET leased_until = NULL, leased_by = NULL, \
+                   attempts = CASE WHEN attempts > 0 THEN attempts - 1 ELSE 0 END \
+                   WHERE leased_until IS NOT NULL AND leased_by LIKE $1";
+        let freed = tx
+            .execute_raw(self.statement(sql, vec![format!("{run}:%").into()]))
+            .await?;
+        tx.commit().await?;
+        Ok(freed.rows_affected())
     }
 }
 

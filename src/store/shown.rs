@@ -15,13 +15,13 @@ const ENTRIES_MAX: u64 = 200;
 pub struct Shown {
     /// When.
     pub at_ms: i64,
-    /// Name of the account.
+    /// Name of the account or token.
     pub who: String,
-    /// list, study or audit.
+    /// list, study, audit or opinions; api, fhir or intake for what else is a list.
     pub what: &'static str,
     /// The study (its number); `None` for a list.
     pub study_id: Option<i64>,
-    /// The list, as its address has it.
+    /// The list or search, as its address has it.
     pub query: Option<String>,
     /// Version of the ranking settings.
     pub settings_version: i64,
@@ -34,13 +34,13 @@ pub struct Shown {
 pub struct ShownEntry {
     /// When.
     pub at_ms: i64,
-    /// Name of the account.
+    /// Name of the account or token.
     pub who: String,
-    /// list, study or audit.
+    /// list, study, audit or opinions; api, fhir or intake for what else is a list.
     pub what: String,
     /// (0020,000D) of the study; `None` for a list.
     pub study_uid: Option<String>,
-    /// The list, as its address has it.
+    /// The list or search, as its address has it.
     pub query: Option<String>,
     /// Version of the ranking settings.
     pub settings_version: i64,

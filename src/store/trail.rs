@@ -7,7 +7,6 @@
 //! What the chain cannot show by itself is that its end was cut off, or that all of it was written anew by somebody
 //! who owns the database: note the head elsewhere (the page and every export show it), or send entries on as they come.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use sea_orm::{
@@ -18,7 +17,7 @@ use serde::Serialize;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use super::entity::{audit_head, audit_trail, shown_log, study};
+use super::entity::{audit_head, audit_trail, study};
 use super::{Store, StoreError};
 use crate::clock::{UnixMillis, rfc3339};
 
@@ -27,8 +26,6 @@ const THE_ROW: i64 = 1;
 /// Longest text of an entry, in bytes; the detail may be as long as `DETAIL_BYTES_MAX`.
 const TEXT_BYTES_MAX: usize = 256;
 const DETAIL_BYTES_MAX: usize = 2048;
-/// Studies of one patient that are looked up in lists.
-const STUDIES_MAX: u64 = 100;
 /// Entries that are read at one time.
 pub const PAGE_ENTRIES: u64 = 500;
 
@@ -108,7 +105,7 @@ pub struct Deed {
 }
 
 /// An entry of the trail.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Entry {
     /// Place in the chain, from 1.
     pub seq: i64,
@@ -320,56 +317,6 @@ impl Store {
             .all(self.read())
             .await?;
         Ok(rows.into_iter().map(entry).collect())
-    }
-
-    /// To whom lists were shown in which a study of this patient stood, as far as that is kept: name, times, last.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn lists_with(
-        &self,
-        patient_id: &str,
-        issuer: Option<&str>,
-        (from_ms, until_ms): (Option<UnixMillis>, Option<UnixMillis>),
-    ) -> Result<Vec<(String, u64, UnixMillis)>, StoreError> {
-        let mut studies = study::Entity::find()
-            .select_only()
-            .column(study::Column::Id)
-            .filter(study::Column::PatientId.eq(patient_id));
-        if let Some(issuer) = issuer {
-            studies = studies.filter(study::Column::PatientIssuer.eq(issuer));
-        }
-        let numbers: Vec<i64> = studies
-            .limit(STUDIES_MAX)
-            .into_tuple()
-            .all(self.read())
-            .await?;
-        let mut found: BTreeMap<String, BTreeMap<i64, UnixMillis>> = BTreeMap::new();
-        for number in numbers {
-            // a row of a list begins with the study's number: web::shown writes it so
-            let rows: Vec<(i64, String, i64)> = shown_log::Entity::find()
-                .select_only()
-                .columns([
-                    shown_log::Column::Id,
-                    shown_log::Column::Who,
-                    shown_log::Column::At,
-                ])
-                .filter(shown_log::Column::StudyId.is_null())
-                .filter(shown_log::Column::ShownJson.contains(format!("[{number},")))
-                .filter(shown_log::Column::At.gte(from_ms.unwrap_or(0)))
-                .filter(shown_log::Column::At.lt(until_ms.unwrap_or(i64::MAX)))
-                .into_tuple()
-                .all(self.read())
-                .await?;
-            for (id, who, at) in rows {
-                found.entry(who).or_default().insert(id, at);
-            }
-        }
-        let seen = found.into_iter().map(|(who, lists)| {
-            let last = lists.values().max().copied().unwrap_or(0);
-            (who, lists.len() as u64, last)
-        });
-        Ok(seen.collect())
     }
 
     /// Reckons the whole chain again. `noted` is a head that was noted elsewhere: it must still be in it.

@@ -27,6 +27,8 @@ pub enum Duty {
     Retention = 4,
     /// Sending the audit trail on.
     AuditRecords = 5,
+    /// Taking rights from an account: of two administrators who do so to each other one must be left.
+    Rights = 6,
 }
 
 /// Somebody's turn, until it is dropped.
@@ -110,17 +112,28 @@ impl Store {
         }
         let tx = self.begin().await?;
         for key in keys {
-            let sql = "SELECT pg_advisory_xact_lock($1, $2)";
-            let values = [space.into(), (*key).into()];
-            tx.execute_raw(Statement::from_sql_and_values(
-                DbBackend::Postgres,
-                sql,
-                values,
-            ))
-            .await?;
+            lock(&tx, space, *key).await?;
         }
         Ok(Turn(Has::Locks(tx)))
     }
+}
+
+/// Waits for a turn that ends with this transaction. On SQLite a transaction that may write is alone anyway.
+///
+/// # Errors
+/// When the database fails.
+pub(super) async fn within(tx: &DatabaseTransaction, duty: Duty) -> Result<(), StoreError> {
+    if tx.get_database_backend() != DbBackend::Postgres {
+        return Ok(());
+    }
+    lock(tx, SPACE, duty as i32).await
+}
+
+async fn lock(tx: &DatabaseTransaction, space: i32, key: i32) -> Result<(), StoreError> {
+    let sql = "SELECT pg_advisory_xact_lock($1, $2)";
+    let values = [space.into(), key.into()];
+    let asked = Statement::from_sql_and_values(DbBackend::Postgres, sql, values);
+    tx.execute_raw(asked).await.map(drop)
 }
 
 /// Two studies with one key wait for each other, which does no harm (FNV-1a, 32 bit).

@@ -4,14 +4,16 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 use serde::Deserialize;
+use tracing::warn;
 
 use super::WebState;
 use super::answer::{PageError, html};
 use super::gate::{Visitor, check_csrf};
-use super::login::{begin, see_other};
+use super::login::{begin, place_to_check, see_other};
 use super::trail::note;
 use super::view::Frame;
-use crate::store::accounts::{AccountError, PASSWORD_CHARS_MIN};
+use crate::secrets;
+use crate::store::accounts::{AccountError, FIRST_USER, PASSWORD_CHARS_MIN};
 
 #[derive(Template)]
 #[template(path = "account.html")]
@@ -61,6 +63,15 @@ pub(super) async fn page(
     show(&state, &visitor, req.query_string() == "changed", None)
 }
 
+/// The file with the first user's first password has done its work.
+fn forget_first_password(state: &WebState, name: &str) {
+    if name == FIRST_USER
+        && let Err(e) = secrets::forget_first_password(&state.data)
+    {
+        warn!(error = %e, "could not remove the file of the first password");
+    }
+}
+
 /// Changes the own password; every other session of it ends, and this one goes on under a new secret.
 pub(super) async fn change(
     req: HttpRequest,
@@ -80,6 +91,8 @@ pub(super) async fn change(
     if filled.new != filled.again {
         return refuse("The new password was not typed the same way twice.".to_owned());
     }
+    // As at the sign-in: of many at once the later ones see what came of the first.
+    let _place = place_to_check().await?;
     if state.store.locked_until(name, now_ms).await?.is_some() {
         return refuse("Too many wrong passwords. Try again later.".to_owned());
     }
@@ -90,6 +103,7 @@ pub(super) async fn change(
         .await;
     match fresh {
         Ok(fresh) => {
+            forget_first_password(&state, name);
             let mut response = see_other("/account?changed");
             begin(&state, &mut response, fresh)?;
             Ok(response)

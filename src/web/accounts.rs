@@ -13,7 +13,7 @@ use super::scopes::{SCOPES, read_scopes};
 use super::trail::note;
 use super::view::Frame;
 use super::words::exact_time;
-use crate::store::accounts::{Account, AccountError, NewToken, Role, TokenEntry};
+use crate::store::accounts::{Account, AccountError, Changed, NewToken, Role, TokenEntry};
 
 /// Longest life of a token that is made here, in days.
 const DAYS_MAX: i64 = 3650;
@@ -166,6 +166,15 @@ fn role_of(form: &[(String, String)]) -> Result<Role, Problem> {
         .ok_or_else(|| Problem::unprocessable("bad_role", "Choose one of the roles."))
 }
 
+/// A deed in the words of the trail, with the tokens that were revoked by it.
+pub(super) fn with_revoked(deed: &str, revoked: &[String]) -> String {
+    match revoked.len() {
+        0 => deed.to_owned(),
+        // the names last: the trail cuts what is too long
+        n => format!("{deed}; tokens revoked, {n}: {}", revoked.join(", ")),
+    }
+}
+
 /// What a deed was about, and what it made: what that is, and the secret, which is shown once.
 type Done = (String, Option<(String, String)>);
 
@@ -230,15 +239,20 @@ pub(super) async fn change(
     check_csrf(given(&form, "csrf"), &visitor)?;
     let (store, now_ms, deed) = (&state.store, state.clock.now_ms(), given(&form, "deed"));
     let mut words = deed.to_owned();
+    let mut revoked = Vec::new();
     let only = |name: String| (name, None);
+    let rights = |changed: Changed| {
+        revoked = changed.revoked;
+        only(changed.name)
+    };
     let done = match deed {
         "role" => {
             let role = role_of(&form)?;
             words = format!("role {}", role.as_str());
-            store.change_role(*id, role).await.map(only)
+            store.change_role(*id, role, now_ms).await.map(rights)
         }
-        "disable" => store.disable(*id, Some(now_ms)).await.map(only),
-        "enable" => store.disable(*id, None).await.map(only),
+        "disable" => store.disable(*id, Some(now_ms)).await.map(rights),
+        "enable" => store.disable(*id, None).await.map(rights),
         "unlock" => store.unlock(*id).await.map(only),
         "password" => store.reset_password(*id).await.map(|(name, password)| {
             let what = format!("Password of {name}, to be changed at the next sign-in");
@@ -249,7 +263,7 @@ pub(super) async fn change(
             return Err(Problem::bad_request("bad_deed", detail).into());
         }
     };
-    note(&req, |n| n.detail = Some(words));
+    note(&req, |n| n.detail = Some(with_revoked(&words, &revoked)));
     answer(&req, &state, &visitor, done).await
 }
 

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::WebState;
 use super::answer::{ApiError, Problem};
-use super::filters::{parameters, query};
+use super::filters::{Address, parameters, query};
+use super::shown::{self, Asks};
 use crate::clock::rfc3339;
 use crate::store::accounts::{TokenHolder, digest};
 use crate::triage::OrderPriority;
@@ -22,8 +23,11 @@ pub(super) async fn worklist(
     state: web::Data<WebState>,
     holder: web::ReqData<TokenHolder>,
 ) -> Result<HttpResponse, ApiError> {
-    let asked = query(&parameters(&req), &holder.name)?;
+    let given = parameters(&req);
+    let asked = query(&given, &holder.name)?;
     let page = state.store.worklist(&asked, state.held_since_ms()).await?;
+    let at = Address::of(&given);
+    shown::list(&state, &holder.name, &at, &page, Asks::Program);
     Ok(HttpResponse::Ok().json(page))
 }
 

@@ -1,6 +1,7 @@
 //! `/deliveries`: destinations with their health, what waits, what was given up, what was sent.
 //!
-//! Administrators resend, skip, pause and send a test; auditors look. No name of a patient is on it.
+//! Administrators resend, skip, pause and send a test; auditors look. No name of a patient is on it: what a
+//! destination answers in its own words is on the delivery's own page, covered.
 
 use actix_web::http::header;
 use actix_web::{HttpResponse, web};

@@ -10,7 +10,9 @@ use serde_json::Value;
 use super::WebState;
 use super::answer::Problem;
 use super::filters::parameters;
+use super::shown;
 use super::subscriptions::SUBSCRIPTION;
+use super::trail::note;
 use crate::clock::rfc3339;
 use crate::fhir::{self, Study};
 use crate::store::StoreError;
@@ -101,6 +103,7 @@ pub(super) async fn search(
     req: HttpRequest,
     kind: web::Path<String>,
     state: web::Data<WebState>,
+    holder: web::ReqData<TokenHolder>,
 ) -> Result<HttpResponse, FhirError> {
     known_type(&kind)?;
     let given = parameters(&req);
@@ -123,13 +126,19 @@ pub(super) async fn search(
             state.held_since_ms(),
         )
         .await?;
-    let mut found = Vec::new();
+    let (mut found, mut numbers) = (Vec::new(), Vec::new());
     for (key, detail) in studies {
-        found.extend(fhir::resources(&kind, &Study { key, detail }).unwrap_or_default());
+        let mut of_study = fhir::resources(&kind, &Study { key, detail }).unwrap_or_default();
+        if let Some(id) = &search.id {
+            of_study.retain(|r| r["id"] == id.as_str());
+        }
+        if !of_study.is_empty() {
+            numbers.push(key);
+        }
+        found.extend(of_study);
     }
-    if let Some(id) = &search.id {
-        found.retain(|r| r["id"] == id.as_str());
-    }
+    let asked = format!("{kind}?{}", req.query_string());
+    shown::fhir(&state, &holder.name, asked, &numbers);
     let page = |offset: u64| {
         let mut query: Vec<String> = given
             .iter()
@@ -154,11 +163,15 @@ pub(super) async fn search(
 
 /// `GET /fhir/{type}/{id}`
 pub(super) async fn read(
+    req: HttpRequest,
     path: web::Path<(String, String)>,
     state: web::Data<WebState>,
 ) -> Result<HttpResponse, FhirError> {
     let (kind, id) = path.into_inner();
-    Ok(answer(StatusCode::OK, &resource(&kind, &id, &state).await?))
+    let (found, study_uid) = resource(&kind, &id, &state).await?;
+    // the id of an observation does not say which study it is of
+    note(&req, |n| n.study_uid = study_uid);
+    Ok(answer(StatusCode::OK, &found))
 }
 
 /// `PUT /fhir/ServiceRequest/{id}`: its priority, as an order of the RIS; anything else stays as it is.
@@ -190,7 +203,7 @@ pub(super) async fn update(
         Problem::unprocessable("unknown_priority", detail)
     })?;
     // also says whether it exists
-    let before = resource(&kind, &id, &state).await?;
+    let (before, _) = resource(&kind, &id, &state).await?;
     let accession = before["identifier"][0]["value"]
         .as_str()
         .unwrap_or_default();
@@ -203,15 +216,21 @@ pub(super) async fn update(
     for study_uid in &moved {
         state.news.tell(study_uid);
     }
-    Ok(answer(StatusCode::OK, &resource(&kind, &id, &state).await?))
+    let (after, _) = resource(&kind, &id, &state).await?;
+    Ok(answer(StatusCode::OK, &after))
 }
 
-async fn resource(kind: &str, id: &str, state: &WebState) -> Result<Value, FhirError> {
+/// A resource, and the study that it is of.
+async fn resource(
+    kind: &str,
+    id: &str,
+    state: &WebState,
+) -> Result<(Value, Option<String>), FhirError> {
     known_type(kind)?;
     let missing = || Problem::not_found(format!("There is no {kind} with this id."));
     if kind == "Device" {
         return if id == fhir::DEVICE_ID {
-            Ok(fhir::device())
+            Ok((fhir::device(), None))
         } else {
             Err(missing().into())
         };
@@ -221,11 +240,14 @@ async fn resource(kind: &str, id: &str, state: &WebState) -> Result<Value, FhirE
         .store
         .studies_page(&filter, 0, 1, state.held_since_ms());
     let (studies, _) = page.await?;
-    let all = studies
-        .into_iter()
-        .filter_map(|(key, detail)| fhir::resources(kind, &Study { key, detail }));
-    let found = all.flatten().find(|r| r["id"] == id);
-    found.ok_or_else(|| missing().into())
+    for (key, detail) in studies {
+        let uid = detail.item.study_uid.clone();
+        let all = fhir::resources(kind, &Study { key, detail }).unwrap_or_default();
+        if let Some(found) = all.into_iter().find(|r| r["id"] == id) {
+            return Ok((found, Some(uid)));
+        }
+    }
+    Err(missing().into())
 }
 
 /// The study that a resource is of. Ids of observations begin with its key.

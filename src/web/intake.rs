@@ -1,11 +1,13 @@
 //! `/intake`: did my study arrive? Recent studies, and objects kept aside with the reason.
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
 use super::WebState;
 use super::answer::{PageError, html};
+use super::filters::parameters;
 use super::gate::Visitor;
+use super::shown::{self, Asks};
 use super::view::Frame;
 use super::words;
 use crate::store::overview::{ArrivedStudy, KeptAside};
@@ -66,6 +68,7 @@ impl Aside {
 }
 
 pub(super) async fn page(
+    req: HttpRequest,
     state: web::Data<WebState>,
     visitor: web::ReqData<Visitor>,
 ) -> Result<HttpResponse, PageError> {
@@ -75,6 +78,9 @@ pub(super) async fn page(
     };
     let may_read = frame.visitor.as_ref().is_some_and(|v| v.may_read);
     let studies = state.store.arrivals(STUDIES_SHOWN).await?;
+    let numbers: Vec<i64> = studies.iter().map(|s| s.number).collect();
+    let asks = Asks::for_page(&parameters(&req));
+    shown::intake(&state, &visitor.user.name, &numbers, asks);
     let aside = state.store.kept_aside(KEPT_ASIDE_SHOWN).await?;
     html(&IntakePage {
         frame,

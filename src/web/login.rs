@@ -8,15 +8,17 @@ use actix_web::http::header::{self, ContentType};
 use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 use serde::Deserialize;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::WebState;
 use super::answer::{PageError, Problem, html};
+use super::client::address_of;
 use super::filters::encoded;
 use super::gate::{SESSION_COOKIE, Visitor, check_csrf, equal};
 use super::trail::note;
 use super::view::Frame;
 use super::words;
+use crate::clock::UnixMillis;
 use crate::store::accounts::{NewSession, Role, User, random_hex};
 
 /// Ties the login form to the browser it was shown in.
@@ -131,53 +133,88 @@ pub(super) async fn submit(
         );
     }
     note(&req, |n| n.actor = Some(filled.name.clone()));
-    let from = req
-        .peer_addr()
-        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |a| a.ip());
-    if let Some(seconds) = state
-        .throttle
-        .wait_seconds(&filled.name, from, state.clock.now_ms())
-    {
-        note(&req, |n| n.detail = Some("has to wait".into()));
-        return too_many(&state, next, &filled.name, seconds);
-    }
-    let now_ms = state.clock.now_ms();
-    if let Some(until) = state.store.locked_until(&filled.name, now_ms).await? {
-        note(&req, |n| n.detail = Some("locked".into()));
-        return locked(&state, next, &filled.name, until);
-    }
-    let permit = CHECKS.acquire().await.map_err(|e| Problem::internal(&e))?;
-    let user = state
-        .store
-        .check_password(&filled.name, &filled.password)
-        .await?;
-    drop(permit);
-    let Some(user) = user else {
-        state
-            .throttle
-            .failed(&filled.name, from, state.clock.now_ms());
-        tracing::warn!(from = %from, "a login from {from} failed");
-        let limits = state.settings.lock_limits();
-        let until = state
-            .store
-            .login_failed(&filled.name, limits, now_ms)
-            .await?;
-        if let Some(until) = until {
-            note(&req, |n| n.detail = Some("locked from now on".into()));
-            return locked(&state, next, &filled.name, until);
+    let from = address_of(&req, &state.settings.trusted_proxies);
+    let from = from.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    match try_password(&state, &filled, from).await? {
+        Tried::Fits(user) => sign_in(&req, &state, &user, next).await,
+        Tried::Wrong => {
+            let problem = "Name and password do not fit.".to_owned();
+            let status = StatusCode::UNAUTHORIZED;
+            show(&state, status, next, &filled.name, Some(problem))
         }
-        let problem = "Name and password do not fit.".to_owned();
-        return show(
-            &state,
-            StatusCode::UNAUTHORIZED,
-            next,
-            &filled.name,
-            Some(problem),
-        );
-    };
-    state.throttle.succeeded(&filled.name, from);
-    state.store.forget_failed_logins(&filled.name).await?;
-    sign_in(&req, &state, &user, next).await
+        Tried::LockedNow(until) => {
+            note(&req, |n| n.detail = Some("locked from now on".into()));
+            locked(&state, next, &filled.name, until)
+        }
+        Tried::Barred(Barred::Locked(until)) => {
+            note(&req, |n| n.detail = Some("locked".into()));
+            locked(&state, next, &filled.name, until)
+        }
+        Tried::Barred(Barred::Waits(seconds)) => {
+            note(&req, |n| n.detail = Some("has to wait".into()));
+            too_many(&state, next, &filled.name, seconds)
+        }
+    }
+}
+
+/// What a try to sign in came to.
+enum Tried {
+    Fits(User),
+    Wrong,
+    /// Wrong, and the name is locked by it until then.
+    LockedNow(UnixMillis),
+    Barred(Barred),
+}
+
+/// Why a try comes to nothing whatever the password.
+enum Barred {
+    /// So many seconds.
+    Waits(i64),
+    /// Until then.
+    Locked(UnixMillis),
+}
+
+async fn barred(state: &WebState, name: &str, from: IpAddr) -> Result<Option<Barred>, PageError> {
+    let now_ms = state.clock.now_ms();
+    if let Some(seconds) = state.throttle.wait_seconds(name, from, now_ms) {
+        return Ok(Some(Barred::Waits(seconds)));
+    }
+    let until = state.store.locked_until(name, now_ms).await?;
+    Ok(until.map(Barred::Locked))
+}
+
+/// A place among the passwords that are checked at once.
+pub(super) async fn place_to_check() -> Result<SemaphorePermit<'static>, Problem> {
+    CHECKS.acquire().await.map_err(|e| Problem::internal(&e))
+}
+
+/// Checks the password and counts what came of it before it gives its place away: of many that come at once no more
+/// are checked than would be one after the other, but for those in the other places.
+async fn try_password(state: &WebState, filled: &Filled, from: IpAddr) -> Result<Tried, PageError> {
+    let name = &filled.name;
+    // needs no place
+    if let Some(barred) = barred(state, name, from).await? {
+        return Ok(Tried::Barred(barred));
+    }
+    let _place = place_to_check().await?;
+    // by those before it, while it waited
+    if let Some(barred) = barred(state, name, from).await? {
+        return Ok(Tried::Barred(barred));
+    }
+    let user = state.store.check_password(name, &filled.password).await?;
+    let now_ms = state.clock.now_ms();
+    if let Some(user) = user {
+        if let Some(until) = state.store.login_fits(name, now_ms).await? {
+            return Ok(Tried::Barred(Barred::Locked(until)));
+        }
+        state.throttle.succeeded(name, from);
+        return Ok(Tried::Fits(user));
+    }
+    state.throttle.failed(name, from, now_ms);
+    tracing::warn!(from = %from, "a login from {from} failed");
+    let limits = state.settings.lock_limits();
+    let until = state.store.login_failed(name, limits, now_ms).await?;
+    Ok(until.map_or(Tried::Wrong, Tried::LockedNow))
 }
 
 /// Begins a session and opens its first page.

@@ -1,7 +1,7 @@
-//! `/deliveries/{id}`: one message as it went out. Each look is kept.
+//! `/deliveries/{id}`: one message as it went out, and what it was answered. Each look is kept.
 //!
-//! What tells people says nothing about patients. What tells systems does: it is covered until
-//! someone asks for it by a button, and that is kept too.
+//! What tells people says nothing about patients. What tells systems does, and their answers may repeat it:
+//! both are covered until someone asks for them by a button, and that is kept too.
 
 use actix_web::{HttpResponse, web};
 use askama::Template;
@@ -29,6 +29,8 @@ struct MessagePage {
     delivery: Delivery,
     message: Option<String>,
     said_at: String,
+    /// What the destination answered in its own words.
+    answer: Option<String>,
     covered: bool,
     views: Vec<View>,
 }
@@ -87,11 +89,20 @@ async fn show(
         return Err(Problem::not_found("There is no such delivery.").into());
     };
     let at = |ms| words::exact_time(ms, zone);
-    let hidden = said.as_ref().and_then(|s| cover(&row.kind, &s.message));
-    let covered = hidden.is_some() && !uncovered;
     let said_at = said.as_ref().map(|s| at(s.at)).unwrap_or_default();
-    let whole = said.map(|s| s.message);
-    let message = if covered { hidden } else { whole };
+    let (whole, answer) = said.map_or((None, None), |s| (s.message, s.answer));
+    let hidden = whole.as_ref().and_then(|m| cover(&row.kind, m));
+    // Its words may repeat what it was sent.
+    let closed = answer.is_some() && !is_nobodys(&row.kind);
+    let covered = (hidden.is_some() || closed) && !uncovered;
+    let message = if covered { hidden.or(whole) } else { whole };
+    let answer = answer.map(|words| {
+        if covered && closed {
+            COVERED.to_owned()
+        } else {
+            words
+        }
+    });
     let views = state.store.message_views(id).await?;
     html(&MessagePage {
         frame: Frame::new("Message", "deliveries", visitor, state),
@@ -100,14 +111,20 @@ async fn show(
         // Segments of HL7 v2 end in a carriage return, which no browser breaks a line at.
         message: message.map(|m| m.replace("\r\n", "\n").replace('\r', "\n")),
         said_at,
+        answer,
         covered,
         views: views.into_iter().map(|v| View::new(v, at)).collect(),
     })
 }
 
+/// Whether messages of a kind say nothing about patients, so that no answer to them can.
+fn is_nobodys(kind: &str) -> bool {
+    [ALERT, ALARM, RESOLVED, TEST].contains(&kind)
+}
+
 /// A message without what may identify the patient; `None` where nothing in it can.
 pub(super) fn cover(kind: &str, message: &str) -> Option<String> {
-    if [ALERT, ALARM, RESOLVED, TEST].contains(&kind) {
+    if is_nobodys(kind) {
         return None;
     }
     if !message.starts_with("MSH") {

@@ -11,6 +11,7 @@ mod answer;
 mod api;
 mod assets;
 mod budget;
+mod client;
 mod deliveries;
 mod destinations;
 mod fhir;
@@ -19,6 +20,7 @@ mod follow_up;
 mod gate;
 mod health;
 mod intake;
+mod listen;
 mod live;
 mod login;
 mod measured;
@@ -52,10 +54,9 @@ use std::io;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::{App, HttpServer, middleware, web};
+use actix_web::web;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -82,11 +83,6 @@ use answer::Problem;
 use shown::ShownLog;
 use throttle::Throttle;
 use trail::{Recent, TrailDesk};
-
-/// How long open requests may go on after the server was told to stop.
-const SHUTDOWN_SECONDS: u64 = 3;
-/// A client that does not close its side in time is cut off.
-const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Choices of the filters, and when they were looked up.
 type LookedUp = Option<(UnixMillis, Arc<Choices>)>;
@@ -288,38 +284,11 @@ pub async fn serve(
         stop: stop.clone(),
         ..state
     };
-    let settings = state.settings.clone();
     let log = tokio::spawn(shown::write(state.clone(), stop.clone()));
     let answered = CancellationToken::new();
     let kept = tokio::spawn(trail::write(state.clone(), answered.clone()));
     let data = web::Data::new(state);
-    let each = settings.connections_max / settings.threads.max(1) + 1;
-    let server = HttpServer::new(move || {
-        App::new()
-            .app_data(data.clone())
-            .app_data(web::PayloadConfig::new(data.settings.body_bytes_max))
-            .configure(|config| routes::register(config, data.only_probes))
-            .wrap(middleware::from_fn(gate::check))
-            .wrap(middleware::from_fn(gate::protect))
-    })
-    .workers(settings.threads)
-    .max_connections(each)
-    // a place that only shakes hands must not be one that others wait for
-    .max_connection_rate(each)
-    .tls_handshake_timeout(Duration::from_secs(settings.header_timeout_seconds))
-    .client_request_timeout(Duration::from_secs(settings.header_timeout_seconds))
-    .client_disconnect_timeout(DISCONNECT_TIMEOUT)
-    .keep_alive(Duration::from_secs(settings.keep_alive_seconds))
-    .shutdown_timeout(SHUTDOWN_SECONDS)
-    .disable_signals();
-    let server = match https {
-        None => server.listen(listener)?,
-        Some(live) => {
-            let config = live.for_good().map_err(io::Error::other)?;
-            server.listen_rustls_0_23(listener, config)?
-        }
-    };
-    let server = server.run();
+    let server = listen::server(listener, https.as_ref(), data, stop.clone())?;
     let handle = server.handle();
     let mut server = std::pin::pin!(server);
     tokio::select! {

@@ -8,6 +8,7 @@ use super::WebState;
 use super::answer::{ApiError, Problem};
 use super::filters::{parameters, query};
 use super::reading::{Deed, act, next, say};
+use super::trail::note;
 use crate::store::accounts::TokenHolder;
 
 type Body = Result<web::Bytes, actix_web::Error>;
@@ -158,7 +159,10 @@ pub(super) async fn next_case(
 ) -> Result<HttpResponse, ApiError> {
     let asked = query(&parameters(&req), &holder.name)?;
     match next(&state, &holder.name, &asked).await? {
-        Some(study_uid) => standing(&state, &study_uid).await,
+        Some(study_uid) => {
+            note(&req, |n| n.study_uid = Some(study_uid.clone()));
+            standing(&state, &study_uid).await
+        }
         None => Ok(HttpResponse::Ok().json(json!({ "study_uid": null }))),
     }
 }

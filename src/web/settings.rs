@@ -6,6 +6,7 @@ use std::sync::Arc;
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
+use crate::dicom::receive::Network;
 use crate::store::accounts::{LockLimits, SessionLimits};
 use crate::tls::{Live, ServerFiles};
 use crate::worklist::WorklistSettings;
@@ -22,7 +23,7 @@ pub struct WebSettings {
     pub worklist: WorklistSettings,
     /// `web.threads`: threads that answer requests.
     pub threads: usize,
-    /// `web.connections_max`: open connections, live updates included.
+    /// `web.connections_max`: open connections, live updates included; three quarters of them from one address.
     pub connections_max: usize,
     /// `web.live_listeners_max`: open browsers that get live updates; others ask every half minute.
     pub live_listeners_max: usize,
@@ -42,6 +43,9 @@ pub struct WebSettings {
     pub hsts_days: u32,
     /// `web.cookie_secure`: send the session cookie over HTTPS only; set it behind a TLS proxy.
     pub cookie_secure: bool,
+    /// `web.trusted_proxies`: addresses and networks of proxies in front of us; from them alone `X-Forwarded-For` is
+    /// believed, and their connections are not counted by address.
+    pub trusted_proxies: Vec<Network>,
     /// `web.session_idle_minutes`: a session ends after so long without a request by its user.
     pub session_idle_minutes: u32,
     /// `web.session_absolute_minutes`: a session ends after so long in any case.
@@ -73,6 +77,7 @@ impl Default for WebSettings {
             tls_key_file: PathBuf::new(),
             hsts_days: 365,
             cookie_secure: false,
+            trusted_proxies: Vec::new(),
             session_idle_minutes: 12 * 60,
             session_absolute_minutes: 7 * 24 * 60,
             lockout_failures: 20,

@@ -2,7 +2,8 @@
 //!
 //! A page that a person opens is noted each time. A list that renews itself is noted when its rows
 //! changed, at most once a minute for each person and list: the rows between follow from the studies'
-//! own histories. A queue of its own keeps the answer from waiting for the disk.
+//! own histories. What a program asks for is noted when it changed, or after ten minutes. A queue of its
+//! own keeps the answer from waiting for the disk.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +22,7 @@ use super::filters::{Address, SEARCH_CHARS_MAX, parameters, value};
 use super::gate::Visitor;
 use super::view::Frame;
 use super::words;
+use crate::dicom::guard::cut;
 use crate::store::accounts::digest;
 use crate::store::shown::{Shown, ShownEntry};
 use crate::triage::Band;
@@ -32,11 +34,37 @@ const WAITING_MAX: usize = 1024;
 const BATCH_MAX: usize = 128;
 /// A list that renews itself is noted at most once in so long.
 const RENEWED_MS: i64 = 60_000;
+/// The same answer to a program is noted again after so long.
+const PROGRAM_MS: i64 = 10 * 60_000;
 /// Lists that are remembered for that.
 const LISTS_MAX: usize = 1024;
 /// How often old entries are cut.
 const CUT_EVERY: Duration = Duration::from_hours(6);
 const DAY_MS: i64 = 86_400_000;
+/// Longest search that is kept, in bytes.
+const QUERY_BYTES_MAX: usize = 2048;
+
+/// Who asks for a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asks {
+    /// A person who opens it.
+    Person,
+    /// The script of a page that renews itself.
+    Script,
+    /// A program, by API or FHIR.
+    Program,
+}
+
+impl Asks {
+    /// A page was asked for; its script asks with `fragment=1`.
+    pub fn for_page(parameters: &[(String, String)]) -> Self {
+        if parameters.iter().any(|(n, v)| n == "fragment" && v == "1") {
+            Self::Script
+        } else {
+            Self::Person
+        }
+    }
+}
 
 /// Where pages say what they showed.
 #[derive(Clone)]
@@ -74,17 +102,22 @@ impl ShownLog {
         self.lost.load(Ordering::Relaxed)
     }
 
-    /// Whether a list that renewed itself is worth an entry.
-    fn is_new(&self, list: String, shown: &str, now_ms: i64, renewed: bool) -> bool {
+    /// Whether a list is worth an entry.
+    fn is_new(&self, list: String, shown: &str, now_ms: i64, asks: Asks) -> bool {
         let mut lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
         let known = lists.get(&list);
-        let recent = known.is_some_and(|(at, _)| now_ms - at < RENEWED_MS);
+        let within = |ms: i64| known.is_some_and(|(at, _)| now_ms - at < ms);
         let same = known.is_some_and(|(_, was)| *was == digest(shown));
-        if renewed && (recent || same) {
+        let known = match asks {
+            Asks::Person => false,
+            Asks::Script => same || within(RENEWED_MS),
+            Asks::Program => same && within(PROGRAM_MS),
+        };
+        if known {
             return false;
         }
         if lists.len() >= LISTS_MAX {
-            lists.retain(|_, (at, _)| now_ms - *at < RENEWED_MS);
+            lists.retain(|_, (at, _)| now_ms - *at < PROGRAM_MS);
             if lists.len() >= LISTS_MAX {
                 lists.clear();
             }
@@ -140,37 +173,60 @@ async fn cut_old(state: &WebState) {
     }
 }
 
-/// Notes a page of a list. `renewed`: its script asked, not a person.
-pub(super) fn list(
-    state: &WebState,
-    visitor: &Visitor,
-    at: &Address,
-    page: &WorklistPage,
-    renewed: bool,
-) {
+/// Notes a page of the list, as a person or a program got it.
+pub(super) fn list(state: &WebState, who: &str, at: &Address, page: &WorklistPage, asks: Asks) {
     let rows: Vec<_> = page
         .items
         .iter()
         .map(|i| json!([i.number, i.rank, i.band, whole(i.head_start_minutes)]))
         .collect();
-    let shown = json!({ "total": page.total, "page": page.page, "rows": rows }).to_string();
-    let who = &visitor.user.name;
-    let query = at.url_and("page", &page.page.to_string());
+    let shown = json!({ "total": page.total, "page": page.page, "rows": rows });
+    let what = if asks == Asks::Program { "api" } else { "list" };
+    rows_of(state, who, what, at.query(), &shown, asks);
+}
+
+/// Notes the studies of which a search by FHIR gave something.
+pub(super) fn fhir(state: &WebState, who: &str, search: String, numbers: &[i64]) {
+    if !numbers.is_empty() {
+        let shown = json!({ "rows": numbered(numbers) });
+        rows_of(state, who, "fhir", search, &shown, Asks::Program);
+    }
+}
+
+/// Notes the studies that the intake page names.
+pub(super) fn intake(state: &WebState, who: &str, numbers: &[i64], asks: Asks) {
+    let shown = json!({ "rows": numbered(numbers) });
+    rows_of(state, who, "intake", String::new(), &shown, asks);
+}
+
+/// Each with its place. A row begins with the study's number: `store::disclosed` looks for it.
+fn numbered(numbers: &[i64]) -> Vec<(i64, usize)> {
+    numbers.iter().copied().zip(1..).collect()
+}
+
+fn rows_of(
+    state: &WebState,
+    who: &str,
+    what: &'static str,
+    query: String,
+    shown: &serde_json::Value,
+    asks: Asks,
+) {
     let now_ms = state.clock.now_ms();
-    if !state
-        .shown
-        .is_new(format!("{who}\n{query}"), &shown, now_ms, renewed)
-    {
+    let list = digest(&format!("{what}\n{who}\n{query}\n{}", shown["page"]));
+    let shown_json = shown.to_string();
+    if !state.shown.is_new(list, &shown_json, now_ms, asks) {
         return;
     }
+    let query = cut(query, QUERY_BYTES_MAX);
     state.shown.note(Shown {
         at_ms: now_ms,
-        who: who.clone(),
-        what: "list",
+        who: who.to_owned(),
+        what,
         study_id: None,
-        query: Some(at.query()).filter(|q| !q.is_empty()),
+        query: Some(query).filter(|q| !q.is_empty()),
         settings_version: state.ranker.rules().version,
-        shown_json: shown,
+        shown_json,
     });
 }
 
@@ -209,7 +265,7 @@ pub(super) fn opinions(state: &WebState, visitor: &Visitor, url: &str, numbers: 
         study_id: None,
         query: Some(url.to_owned()),
         settings_version: state.ranker.rules().version,
-        shown_json: json!({ "studies": numbers }).to_string(),
+        shown_json: json!({ "studies": numbered(numbers) }).to_string(),
     });
 }
 
@@ -314,13 +370,16 @@ fn entry(e: &ShownEntry, number: Option<i64>, state: &WebState) -> Entry {
             ("Second opinion", Some(url.clone()), url)
         }
         ("audit", Some(uid)) => ("Audit sample", None, uid.clone()),
-        _ => {
+        ("fhir", _) => ("FHIR", None, e.query.clone().unwrap_or_default()),
+        ("intake", _) => ("Intake", Some("/intake".to_owned()), "/intake".to_owned()),
+        (what, _) => {
             let at = Address::parse(e.query.as_deref().unwrap_or_default());
             let text = e
                 .query
                 .clone()
                 .unwrap_or_else(|| "all open studies".to_owned());
-            ("List", Some(at.url()), text)
+            let way = if what == "api" { "API" } else { "List" };
+            (way, Some(at.url()), text)
         }
     };
     Entry {
@@ -344,6 +403,10 @@ fn said(what: &str, shown: &serde_json::Value, number: Option<i64>) -> String {
         "opinions" => {
             let n = shown["studies"].as_array().map_or(0, Vec::len);
             format!("{n} studies, with highest band and what they were read as")
+        }
+        "fhir" | "intake" => {
+            let n = shown["rows"].as_array().map_or(0, Vec::len);
+            words::studies(n as u64, "")
         }
         "audit" => "Nothing of what screening said".to_owned(),
         "study" => {
@@ -393,22 +456,42 @@ mod tests {
     #[test]
     fn a_list_that_renews_itself_is_noted_when_it_changed_and_not_all_the_time() {
         let log = ShownLog::default();
-        let new = |shown: &str, at_ms: i64, renewed: bool| {
-            log.is_new("anna\n/worklist".to_owned(), shown, at_ms, renewed)
+        let new = |shown: &str, at_ms: i64, asks: Asks| {
+            log.is_new("anna\n/worklist".to_owned(), shown, at_ms, asks)
         };
-        assert!(new("a", 0, false));
-        assert!(new("a", 1, false), "a person looks again");
-        assert!(!new("b", 2, true), "not a minute ago");
-        assert!(new("b", RENEWED_MS + 2, true));
-        assert!(!new("b", 3 * RENEWED_MS, true), "nothing changed");
-        assert!(new("c", 3 * RENEWED_MS, true));
+        assert!(new("a", 0, Asks::Person));
+        assert!(new("a", 1, Asks::Person), "a person looks again");
+        assert!(!new("b", 2, Asks::Script), "not a minute ago");
+        assert!(new("b", RENEWED_MS + 2, Asks::Script));
+        assert!(!new("b", 3 * RENEWED_MS, Asks::Script), "nothing changed");
+        assert!(new("c", 3 * RENEWED_MS, Asks::Script));
+    }
+
+    #[test]
+    fn what_a_program_asks_for_is_noted_when_it_changed_and_now_and_then() {
+        let log = ShownLog::default();
+        let new = |shown: &str, at_ms: i64| {
+            log.is_new("dash\n/worklist".to_owned(), shown, at_ms, Asks::Program)
+        };
+        assert!(new("a", 0));
+        assert!(!new("a", PROGRAM_MS - 1));
+        assert!(new("b", PROGRAM_MS - 1), "somebody else stood in it");
+        assert!(new("a", PROGRAM_MS));
+        assert!(!new("a", PROGRAM_MS + 1));
+        assert!(new("a", 2 * PROGRAM_MS));
+    }
+
+    #[test]
+    fn each_row_begins_with_the_study_s_number() {
+        let rows = json!({ "rows": numbered(&[12, 7]) }).to_string();
+        assert_eq!(rows, "{\"rows\":[[12,1],[7,2]]}");
     }
 
     #[test]
     fn the_lists_that_are_remembered_are_bounded() {
         let log = ShownLog::default();
         for n in 0..3 * LISTS_MAX {
-            assert!(log.is_new(format!("{n}"), "a", 0, true));
+            assert!(log.is_new(format!("{n}"), "a", 0, Asks::Script));
         }
         assert!(log.lists.lock().unwrap().len() <= LISTS_MAX);
     }

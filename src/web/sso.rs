@@ -5,6 +5,7 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::WebState;
+use super::accounts::with_revoked;
 use super::answer::{PageError, Problem};
 use super::filters::{parameters, value};
 use super::login::{cookie, is_ours, see_other, sign_in};
@@ -122,7 +123,11 @@ async fn account(
         .vouched_for(&who.subject, &who.name, role, now_ms)
         .await
     {
-        Ok(Some(user)) => Ok(user),
+        Ok(Some((user, revoked))) => {
+            let said = with_revoked("by single sign-on", &revoked);
+            note(req, |n| n.detail = Some(said));
+            Ok(user)
+        }
         Ok(None) => {
             note(req, |n| {
                 n.detail = Some("by single sign-on: disabled".into());

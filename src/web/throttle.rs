@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 use crate::clock::UnixMillis;
+use crate::store::accounts::digest;
 
 /// Failures that cost nothing, for people who mistype.
 const FREE_FAILURES: u32 = 5;
@@ -12,8 +13,10 @@ const FREE_FAILURES: u32 = 5;
 const FIRST_WAIT_MS: i64 = 2_000;
 /// Longest wait.
 const WAIT_MS_MAX: i64 = 15 * 60_000;
-/// Failures are forgotten after so long.
+/// Failures are forgotten where none came for so long.
 const FORGET_MS: i64 = 60 * 60_000;
+/// Those of an address alone halve in so long.
+const HALF_MS: i64 = 30 * 60_000;
 /// Names and addresses remembered at once.
 const ENTRIES_MAX: usize = 10_000;
 /// An address may fail with so many names before it must wait for any of them.
@@ -23,16 +26,35 @@ const ADDRESS_FACTOR: u32 = 6;
 struct Failures {
     count: u32,
     last_ms: UnixMillis,
+    /// Since when the count has not been halved.
+    whole_since_ms: UnixMillis,
     wait_until_ms: UnixMillis,
+}
+
+impl Failures {
+    fn halve(&mut self, now_ms: UnixMillis) {
+        let times = ((now_ms - self.whole_since_ms) / HALF_MS).max(0);
+        let bits = u32::try_from(times).unwrap_or(u32::MAX);
+        self.count = self.count.checked_shr(bits).unwrap_or(0);
+        self.whole_since_ms += times * HALF_MS;
+    }
 }
 
 #[derive(PartialEq, Eq, Hash)]
 enum Key {
+    /// Digest of the name: what is typed there may be long.
     NameFrom(String, IpAddr),
     From(IpAddr),
 }
 
 impl Key {
+    /// Whether failures fade with time. A hospital behind one address mistypes all day and must not add up to a wait;
+    /// its successes do not help, or whoever has one account could sign in between guesses at the others.
+    /// Of one name a success forgets them.
+    fn fades(&self) -> bool {
+        matches!(self, Self::From(_))
+    }
+
     fn free_failures(&self) -> u32 {
         match self {
             Self::NameFrom(..) => FREE_FAILURES,
@@ -64,10 +86,14 @@ impl Throttle {
             make_room(&mut entries, now_ms);
         }
         for key in keys(name, from) {
-            let free = key.free_failures();
+            let (free, fades) = (key.free_failures(), key.fades());
             let entry = entries.entry(key).or_default();
             if now_ms - entry.last_ms > FORGET_MS {
                 entry.count = 0;
+                entry.whole_since_ms = now_ms;
+            }
+            if fades {
+                entry.halve(now_ms);
             }
             entry.count += 1;
             entry.last_ms = now_ms;
@@ -80,12 +106,13 @@ impl Throttle {
 
     pub(super) fn succeeded(&self, name: &str, from: IpAddr) {
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        entries.remove(&Key::NameFrom(name.to_owned(), from));
+        let [of_name, _] = keys(name, from);
+        entries.remove(&of_name);
     }
 }
 
 fn keys(name: &str, from: IpAddr) -> [Key; 2] {
-    [Key::NameFrom(name.to_owned(), from), Key::From(from)]
+    [Key::NameFrom(digest(name), from), Key::From(from)]
 }
 
 /// Forgets what is old; where that is not enough, the oldest half.
@@ -129,6 +156,38 @@ mod tests {
             throttle.failed(&format!("user {i}"), HERE, 1000);
         }
         assert_eq!(throttle.wait_seconds("another", HERE, 1000), Some(2));
+    }
+
+    #[test]
+    fn mistyping_at_a_shared_address_fades() {
+        let throttle = Throttle::default();
+        let mut now_ms = 10 * FORGET_MS;
+        // a failure of somebody else every two minutes, all day
+        for n in 0..12 * 30 {
+            let name = format!("user {n}");
+            assert_eq!(throttle.wait_seconds(&name, HERE, now_ms), None, "{n}");
+            throttle.failed(&name, HERE, now_ms);
+            now_ms += 2 * 60_000;
+        }
+    }
+
+    #[test]
+    fn guessing_goes_slower_whoever_signs_in_between_and_for_hours() {
+        let throttle = Throttle::default();
+        let (mut now_ms, mut tries) = (10 * FORGET_MS, 0);
+        let end_ms = now_ms + 4 * FORGET_MS;
+        // as fast as it may, a new name each time, with an account of its own
+        while now_ms < end_ms && tries < 1000 {
+            let name = format!("user {tries}");
+            if let Some(seconds) = throttle.wait_seconds(&name, HERE, now_ms) {
+                now_ms += seconds * 1000;
+                continue;
+            }
+            throttle.failed(&name, HERE, now_ms);
+            throttle.succeeded("own", HERE);
+            tries += 1;
+        }
+        assert!((40..240).contains(&tries), "{tries} in four hours");
     }
 
     #[test]

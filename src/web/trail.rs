@@ -18,6 +18,7 @@ pub(super) use queue::{TrailDesk, write};
 
 use super::WebState;
 use super::answer::Problem;
+use super::client::address_of;
 use super::gate::Visitor;
 use crate::clock::UnixMillis;
 use crate::store::accounts::TokenHolder;
@@ -33,6 +34,8 @@ const RECENT_MAX: usize = 4096;
 pub(super) struct Note {
     /// Who it was, where nobody is signed in.
     pub actor: Option<String>,
+    /// (0020,000D) of the study it was about, where neither the address nor where the answer leads says so.
+    pub study_uid: Option<String>,
     /// What it was about.
     pub subject: Option<String>,
     /// In words.
@@ -49,25 +52,47 @@ pub(super) fn note(req: &HttpRequest, change: impl FnOnce(&mut Note)) {
     extensions.insert(note);
 }
 
-/// What was noted lately.
+/// When the same was last kept; locked while that is under way.
+type Slot = Arc<tokio::sync::Mutex<Option<UnixMillis>>>;
+
+/// What was kept lately, by what it was.
 #[derive(Default)]
-pub(super) struct Recent(Mutex<HashMap<String, UnixMillis>>);
+pub(super) struct Recent(Mutex<HashMap<String, Slot>>);
 
 impl Recent {
-    /// Whether it is the first time within a while.
-    fn is_new(&self, what: String, now_ms: UnixMillis) -> bool {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.get(&what).is_some_and(|at| now_ms - at < AGAIN_MS) {
-            return false;
+    /// Whether it is kept: by `keep`, or by another request within a while before. Who comes while that is under way
+    /// waits for it, and tries for itself where it failed: nothing is shown on the strength of an entry that is not there.
+    async fn keep(
+        &self,
+        what: String,
+        now_ms: UnixMillis,
+        keep: impl Future<Output = bool>,
+    ) -> bool {
+        let slot = self.slot(what, now_ms);
+        let mut kept_at = slot.lock().await;
+        if kept_at.is_some_and(|at| now_ms - at < AGAIN_MS) {
+            return true;
         }
-        if all.len() >= RECENT_MAX {
-            all.retain(|_, at| now_ms - *at < AGAIN_MS);
+        let kept = keep.await;
+        if kept {
+            *kept_at = Some(now_ms);
+        }
+        kept
+    }
+
+    fn slot(&self, what: String, now_ms: UnixMillis) -> Slot {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= RECENT_MAX && !all.contains_key(&what) {
+            all.retain(|_, slot| match slot.try_lock() {
+                Ok(kept_at) => kept_at.is_some_and(|at| now_ms - at < AGAIN_MS),
+                Err(_) => true,
+            });
+            // forgetting costs an entry too many, never one too few
             if all.len() >= RECENT_MAX {
                 all.clear();
             }
         }
-        all.insert(what, now_ms);
-        true
+        Arc::clone(all.entry(what).or_default())
     }
 }
 
@@ -157,10 +182,16 @@ const NOT_KEPT: [(&str, &str, &str); 14] = [
 
 /// Keeps what an answer is about; the answer is replaced where that fails.
 pub(super) async fn keep(response: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
-    let Some((state, deed)) = deed(&response) else {
+    let Some(Wish { state, deed, once }) = wish(&response) else {
         return response;
     };
-    if state.trail.keep(deed).await {
+    let now_ms = deed.at_ms;
+    let keeping = state.trail.keep(deed);
+    let kept = match once {
+        Some(what) => state.recent.keep(what, now_ms, keeping).await,
+        None => keeping.await,
+    };
+    if kept {
         return response;
     }
     let detail = "What you did cannot be kept in the audit trail just now, so it is not shown. \
@@ -175,7 +206,15 @@ pub(super) async fn keep(response: ServiceResponse<BoxBody>) -> ServiceResponse<
     response.into_response(answer)
 }
 
-fn deed(response: &ServiceResponse<BoxBody>) -> Option<(Arc<WebState>, Deed)> {
+/// What is to be kept before an answer goes out.
+struct Wish {
+    state: Arc<WebState>,
+    deed: Deed,
+    /// What the same again is known by, where once in a while is enough.
+    once: Option<String>,
+}
+
+fn wish(response: &ServiceResponse<BoxBody>) -> Option<Wish> {
     let req = response.request();
     let state = req.app_data::<web::Data<WebState>>()?.clone().into_inner();
     let pattern = req.match_pattern()?;
@@ -206,22 +245,18 @@ fn deed(response: &ServiceResponse<BoxBody>) -> Option<(Arc<WebState>, Deed)> {
         return None;
     }
     let now_ms = state.clock.now_ms();
-    let from = req.peer_addr().map(|a| a.ip().to_canonical().to_string());
-    let study_uid = study_of(response, &pattern);
+    let from = address_of(req, &state.settings.trusted_proxies).map(|a| a.to_string());
+    let study_uid = note.study_uid.or_else(|| study_of(response, &pattern));
     // nobody gets a deed out of the trail by an address that a page would ask by itself
     let looks = *req.method() == Method::GET
         && action.split_once('.').is_some_and(|(_, how)| how == "view");
     let by_itself = looks && req.query_string().split('&').any(|p| p == "fragment=1");
-    if by_itself || stranger || action == "picture.view" {
-        let seen = format!(
-            "{actor} {} {action} {}",
-            from.as_deref().unwrap_or_default(),
-            study_uid.as_deref().unwrap_or_default()
-        );
-        if !state.recent.is_new(seen, now_ms) {
-            return None;
-        }
-    }
+    let often = by_itself || stranger || action == "picture.view";
+    let once = often.then(|| {
+        let from = from.as_deref().unwrap_or_default();
+        let study_uid = study_uid.as_deref().unwrap_or_default();
+        format!("{actor} {from} {action} {study_uid}")
+    });
     let asked = Some(req.query_string().trim()).filter(|q| !q.is_empty());
     let deed = Deed {
         at_ms: now_ms,
@@ -236,7 +271,7 @@ fn deed(response: &ServiceResponse<BoxBody>) -> Option<(Arc<WebState>, Deed)> {
         subject: note.subject.or_else(|| subject_of(req)),
         detail: note.detail.or_else(|| asked.map(str::to_owned)),
     };
-    Some((state, deed))
+    Some(Wish { state, deed, once })
 }
 
 /// The study of the address, or the one that the answer leads to.
@@ -296,16 +331,45 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_was_noted_lately_is_not_noted_again() {
+    #[tokio::test]
+    async fn what_was_kept_lately_is_not_kept_again() {
         let recent = Recent::default();
-        assert!(recent.is_new("a".into(), 0));
-        assert!(!recent.is_new("a".into(), AGAIN_MS - 1));
-        assert!(recent.is_new("b".into(), 0));
-        assert!(recent.is_new("a".into(), AGAIN_MS));
+        let tried = std::cell::Cell::new(0);
+        let keep = async |what: &str, now_ms: UnixMillis, works: bool| {
+            let trying = async {
+                tried.set(tried.get() + 1);
+                works
+            };
+            let kept = recent.keep(what.into(), now_ms, trying).await;
+            (kept, tried.get())
+        };
+        assert_eq!(keep("a", 0, false).await, (false, 1));
+        assert_eq!(keep("a", 1, true).await, (true, 2), "it was not there");
+        assert_eq!(keep("a", AGAIN_MS, false).await, (true, 2));
+        assert_eq!(keep("b", 1, true).await, (true, 3));
+        assert_eq!(keep("a", AGAIN_MS + 1, true).await, (true, 4));
         for n in 0..3 * RECENT_MAX {
-            recent.is_new(n.to_string(), 0);
+            keep(&n.to_string(), 0, n % 2 == 0).await;
         }
         assert!(recent.0.lock().unwrap().len() <= RECENT_MAX);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_shown_by_an_entry_that_then_fails() {
+        let recent = Recent::default();
+        let (failing, fails) = tokio::sync::oneshot::channel::<()>();
+        let first = recent.keep("a".into(), 0, async { fails.await.is_err() });
+        let second = recent.keep("a".into(), 0, async { false });
+        let end = async {
+            tokio::task::yield_now().await;
+            failing.send(()).unwrap();
+        };
+        let (first, second, ()) = tokio::join!(first, second, end);
+        assert_eq!((first, second), (false, false));
+        // who gives up does not hold up the next
+        let given_up = recent.keep("a".into(), 0, std::future::pending());
+        let late = tokio::time::timeout(std::time::Duration::from_millis(1), given_up);
+        assert!(late.await.is_err());
+        assert!(recent.keep("a".into(), 0, async { true }).await);
     }
 }

@@ -7,8 +7,9 @@ use super::WebState;
 use super::answer::{PageError, html};
 use super::filters::{self, Active, Address, BANDS, ME, Select, UNASSIGNED, parameters, value};
 use super::gate::Visitor;
+use super::shown::{self, Asks};
 use super::view::{Frame, Row};
-use super::{shown, words};
+use super::words;
 use crate::store::files::is_uid;
 use crate::store::filters::SavedFilter;
 
@@ -96,13 +97,13 @@ pub(super) async fn page(
         reload_seconds: RELOAD_SECONDS,
         ..Frame::new("Worklist", "worklist", &visitor, &state)
     };
-    let renewed = parameters.iter().any(|(n, v)| n == "fragment" && v == "1");
+    let asks = Asks::for_page(&parameters);
     let list = List {
         undo: undo(&state, &visitor, value(&parameters, "read")).await?,
         none_left: value(&parameters, "none").is_some(),
-        ..list(&state, &visitor, Address::of(&parameters), asked, renewed).await?
+        ..list(&state, &visitor, Address::of(&parameters), asked, asks).await?
     };
-    if renewed {
+    if asks == Asks::Script {
         html(&Fragment { frame, list })
     } else {
         html(&ListPage { frame, list })
@@ -134,7 +135,7 @@ async fn list(
     visitor: &Visitor,
     at: Address,
     mut asked: WorklistQuery,
-    renewed: bool,
+    asks: Asks,
 ) -> Result<List, PageError> {
     let me = &visitor.user.name;
     let held_since_ms = state.held_since_ms();
@@ -145,7 +146,7 @@ async fn list(
         asked.page = pages;
         found = state.store.worklist(&asked, held_since_ms).await?;
     }
-    shown::list(state, visitor, &at, &found, renewed);
+    shown::list(state, me, &at, &found, asks);
     let choices = filters::choices(state).await?;
     let readers = state.store.readers().await?;
     let saved = state.store.saved_filters(me).await?;

@@ -300,6 +300,58 @@ impl TestServer {
         answer.json().await.unwrap()
     }
 
+    /// The log so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.data.join("serve.log")).unwrap()
+    }
+
+    /// A browser in which the first user is signed in.
+    pub async fn administrator(&self) -> reqwest::Client {
+        let client = reqwest::Client::builder()
+            .cookie_store(true)
+            .build()
+            .unwrap();
+        let login = format!("http://{}/login", self.http);
+        let form = client
+            .get(&login)
+            .send()
+            .await
+            .unwrap()
+            .text()
+            .await
+            .unwrap();
+        let filled = [
+            ("form_token", hidden(&form, "form_token")),
+            ("name", "admin"),
+            ("password", "a long test password"),
+        ];
+        let answer = client.post(&login).form(&filled).send().await.unwrap();
+        assert!(answer.status().is_success(), "{}", answer.status());
+        client
+    }
+
+    /// What a peer said of a delivery that failed is in no log and no list; an administrator sees it by a button.
+    pub async fn covers(&self, delivery: &Value, words: &str) {
+        assert!(!delivery.to_string().contains(words), "{delivery}");
+        let client = self.administrator().await;
+        let own = format!("http://{}/deliveries/{}", self.http, delivery["id"]);
+        let mut csrf = String::new();
+        for url in [&format!("http://{}/deliveries", self.http), &own] {
+            let page = client.get(url).send().await.unwrap().text().await.unwrap();
+            assert!(page.contains(delivery["said"].as_str().unwrap()), "{page}");
+            assert!(!page.contains(words), "{page}");
+            hidden(&page, "csrf").clone_into(&mut csrf);
+        }
+        let asked = client
+            .post(format!("{own}/message"))
+            .form(&[("csrf", &csrf)]);
+        let page = asked.send().await.unwrap().text().await.unwrap();
+        assert!(page.contains(words), "{page}");
+        let log = self.log();
+        assert!(log.contains("could not deliver"), "{log}");
+        assert!(!log.contains(words), "{log}");
+    }
+
     pub async fn worklist(&self) -> Vec<Value> {
         self.get("/api/v1/worklist").await["items"]
             .as_array()
@@ -408,6 +460,13 @@ impl Drop for TestServer {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Value of a hidden field.
+fn hidden<'a>(page: &'a str, name: &str) -> &'a str {
+    let marker = format!("name=\"{name}\" value=\"");
+    let rest = page.split_once(&marker).unwrap().1;
+    rest.split('"').next().unwrap()
 }
 
 /// Presentation contexts for every storage class and syntax the samples use.

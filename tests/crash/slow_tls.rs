@@ -34,8 +34,8 @@ fn trusting(papers: &Papers) -> Arc<ClientConfig> {
     Arc::new(config.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// From an address of their own, as others come from theirs.
-fn connect(to: SocketAddr) -> TcpStream {
+/// From an address of their own, 127.0.0.2, as others come from theirs.
+pub fn connect(to: SocketAddr) -> TcpStream {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     let from: SocketAddr = "127.0.0.2:0".parse().unwrap();
     socket.bind(&from.into()).unwrap();
@@ -46,12 +46,11 @@ fn connect(to: SocketAddr) -> TcpStream {
 }
 
 fn shaken(
-    to: SocketAddr,
+    stream: TcpStream,
     config: &Arc<ClientConfig>,
 ) -> Option<StreamOwned<ClientConnection, TcpStream>> {
     let name = ServerName::try_from("localhost").unwrap();
     let session = ClientConnection::new(config.clone(), name).unwrap();
-    let stream = connect(to);
     stream
         .set_read_timeout(Some(Duration::from_secs(10)))
         .unwrap();
@@ -111,7 +110,7 @@ fn slow_peers(doors: &[(&str, SocketAddr, Vec<u8>)], config: &Arc<ClientConfig>)
         for n in 0..SLOW {
             let what = format!("{door}, in the handshake, {n}");
             all.push(Slow::new(what, connect(*at), &hello));
-            if let Some(stream) = shaken(*at, config) {
+            if let Some(stream) = shaken(connect(*at), config) {
                 let what = format!("{door}, behind it, {n}");
                 all.push(Slow::new(what, stream, says));
             }
@@ -161,7 +160,8 @@ fn others(server: &TestServer, papers: &Papers, config: &Arc<ClientConfig>, file
         .unwrap();
     let said = String::from_utf8_lossy(&sent.stderr);
     assert!(sent.status.success(), "{said}");
-    let mut ris = shaken(server.hl7.unwrap(), config).unwrap();
+    let ris = TcpStream::connect(server.hl7.unwrap()).unwrap();
+    let mut ris = shaken(ris, config).unwrap();
     let message = "\x0bMSH|^~\\&|RIS|H|FIRSTREAD|H|20261126||ORM^O01|LORIS1|P|2.5\r\x1c\r";
     ris.write_all(message.as_bytes()).unwrap();
     let mut answer = [0; 512];
@@ -251,4 +251,42 @@ fn peers_that_say_a_byte_at_a_time_by_tls_keep_nobody_out() {
     // what came meanwhile is there
     let uid = tag(&files[0], "0020,000d");
     assert_eq!(images(&server, &papers, &uid), 3);
+}
+
+#[test]
+fn silent_peers_of_one_address_keep_nobody_out_by_tls() {
+    let papers = Papers::rsa();
+    let mut settings = settings(&papers);
+    // none ends by itself meanwhile
+    for (key, value) in [
+        ("HL7__CONNECTIONS_MAX", "8"),
+        ("WEB__CONNECTIONS_MAX", "16"),
+        ("WEB__LIVE_LISTENERS_MAX", "4"),
+        ("WEB__HEADER_TIMEOUT_SECONDS", "60"),
+        ("DICOM__HANDSHAKE_TIMEOUT_SECONDS", "60"),
+    ] {
+        let key = format!("FIRSTREAD_{key}");
+        settings.retain(|(known, _)| *known != key);
+        settings.push((key, value.to_owned()));
+    }
+    let server = TestServer::start_with(&Database::Sqlite, &settings);
+    let config = trusting(&papers);
+    let (dicom, hl7) = (server.dicom_tls.unwrap(), server.hl7.unwrap());
+    // more than there are places for pages, for handshakes of HL7, and at the door of DICOM
+    let doors = [(server.http, 40), (hl7, 80), (dicom, 400)];
+    let shaking: Vec<TcpStream> = doors
+        .iter()
+        .flat_map(|(at, count)| (0..*count).map(move |_| connect(*at)))
+        .collect();
+    let files = &dicom_files(&sample("one"))[..1];
+    let began = Instant::now();
+    others(&server, &papers, &config, files);
+    drop(shaking);
+    // and behind the handshake: those beyond the share are closed
+    let trusted = &config;
+    let silent = |at| (0..12).filter_map(move |_| shaken(connect(at), trusted));
+    let held: Vec<_> = silent(hl7).chain(silent(server.http)).collect();
+    others(&server, &papers, &config, files);
+    assert!(began.elapsed() < Duration::from_secs(15));
+    drop(held);
 }

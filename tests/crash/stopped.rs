@@ -3,10 +3,12 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use firstread::store::Store;
+use firstread::store::entity::job;
 use firstread::store::trail::{Entry, Wanted};
+use sea_orm::EntityTrait as _;
 
 use crate::common::{BINARY, TestServer, databases, dicom_files, sample, study_uid};
 
@@ -87,5 +89,35 @@ async fn whoever_stops_says_so_last_and_the_chain_holds() {
         assert_eq!(words, ["system.start", "system.stop", "system.start"]);
         assert_ne!(kept.last().unwrap().action, "system.stop");
         verify(&url, data);
+    }
+}
+
+/// Else a server that is stopped often would give up what it never finished.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_a_stop_cuts_off_is_as_if_it_had_not_begun() {
+    let files = dicom_files(&sample("one"));
+    for database in databases() {
+        let (data, url) = (tempfile::tempdir().unwrap(), database.fresh_url());
+        let mut server = TestServer::start_in(data.path(), &url);
+        let own = if url.is_empty() {
+            format!("sqlite://{}", data.path().join("firstread.db").display())
+        } else {
+            url
+        };
+        let db = sea_orm::Database::connect(own).await.unwrap();
+        let jobs = async || job::Entity::find().all(&db).await.unwrap();
+        assert!(server.send(&files).0);
+        let began = Instant::now();
+        while !jobs().await.iter().any(|job| job.leased_until.is_some()) {
+            assert!(began.elapsed() < Duration::from_secs(30), "nobody took it");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(server.terminate(), "it ends well");
+        let left = jobs().await;
+        assert!(!left.is_empty(), "done before the stop");
+        for job in left {
+            let counted = (job.leased_until, job.attempts, job.interrupted);
+            assert_eq!(counted, (None, 0, 0), "{job:?}");
+        }
     }
 }

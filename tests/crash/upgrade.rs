@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use firstread::store::Store;
 use firstread::store::migrations::Migrator;
 use firstread::worklist::WorklistQuery;
-use sea_orm::{ConnectionTrait, DatabaseConnection};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, QueryResult, Statement};
 use sea_orm_migration::MigratorTrait;
 
 use crate::common::{Database, databases};
@@ -56,6 +56,69 @@ async fn connect(database: &Database, folder: &tempfile::TempDir) -> (String, Da
     (url, db)
 }
 
+async fn ask(db: &DatabaseConnection, sql: String) -> Vec<QueryResult> {
+    let asked = Statement::from_string(db.get_database_backend(), sql);
+    db.query_all_raw(asked).await.unwrap()
+}
+
+/// Every table, in the order in which they were made.
+async fn tables(db: &DatabaseConnection) -> Vec<String> {
+    let sql = if db.get_database_backend() == DbBackend::Sqlite {
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%' ORDER BY rowid"
+    } else {
+        "SELECT relname::TEXT AS name FROM pg_class WHERE relkind = 'r' \
+         AND relnamespace = current_schema()::regnamespace ORDER BY oid"
+    };
+    let rows = ask(db, sql.into()).await;
+    rows.iter()
+        .map(|row| row.try_get("", "name").unwrap())
+        .collect()
+}
+
+async fn count(db: &DatabaseConnection, table: &str) -> i64 {
+    let rows = ask(db, format!("SELECT COUNT(*) AS n FROM {table}")).await;
+    rows[0].try_get("", "n").unwrap()
+}
+
+/// One row in every table that has none: whatever its columns ask for, and what it refers to is the first of its kind.
+async fn fill(db: &DatabaseConnection) {
+    let sqlite = db.get_database_backend() == DbBackend::Sqlite;
+    for table in tables(db).await {
+        if count(db, &table).await > 0 {
+            continue;
+        }
+        let columns = if sqlite {
+            format!(
+                "SELECT name, type AS kind FROM pragma_table_info('{table}') WHERE dflt_value IS NULL \
+                 AND (\"notnull\" = 1 OR pk > 0) AND NOT (pk > 0 AND type = 'INTEGER')"
+            )
+        } else {
+            format!(
+                "SELECT column_name::TEXT AS name, data_type::TEXT AS kind FROM information_schema.columns \
+                 WHERE table_schema = current_schema() AND table_name = '{table}' \
+                 AND is_nullable = 'NO' AND column_default IS NULL AND is_identity = 'NO'"
+            )
+        };
+        let (mut names, mut values) = (Vec::new(), Vec::new());
+        for column in ask(db, columns).await {
+            let name: String = column.try_get("", "name").unwrap();
+            let kind: String = column.try_get("", "kind").unwrap();
+            values.push(match kind.to_lowercase().as_str() {
+                kind if kind.contains("int") => "1",
+                kind if kind.contains("bool") => "FALSE",
+                kind if kind.contains("double") => "0.5",
+                _ if name.ends_with("_json") => "'{}'",
+                _ => "'x'",
+            });
+            names.push(name);
+        }
+        let (names, values) = (names.join(", "), values.join(", "));
+        let sql = format!("INSERT INTO {table} ({names}) VALUES ({values})");
+        let done = db.execute_unprepared(&sql).await;
+        done.unwrap_or_else(|e| panic!("{sql}: {e}"));
+    }
+}
+
 async fn check(url: &str, folder: &tempfile::TempDir, studies: u64) {
     let store = Store::open(Some(url), folder.path()).await.unwrap();
     let query = WorklistQuery {
@@ -88,9 +151,75 @@ async fn every_schema_with_data_in_it_becomes_todays() {
                 let done = db.execute_unprepared(&sql).await;
                 done.unwrap_or_else(|e| panic!("schema of step {step}: {e}"));
             }
+            fill(&db).await;
+            let before = tables(&db).await;
             db.close().await.unwrap();
             check(&url, &folder, 1).await;
+            let db = sea_orm::Database::connect(&url).await.unwrap();
+            for table in before {
+                let rows = count(&db, &table).await;
+                assert!(rows > 0, "the row of {table} is lost from step {step} on");
+            }
+            db.close().await.unwrap();
         }
+    }
+}
+
+#[tokio::test]
+async fn words_of_peers_that_were_listed_are_covered_from_now_on() {
+    let all = Migrator::migrations();
+    let before = all
+        .iter()
+        .position(|step| step.name().ends_with("peers_words"));
+    for database in databases() {
+        let folder = tempfile::tempdir().unwrap();
+        let (url, db) = connect(&database, &folder).await;
+        let before = u32::try_from(before.unwrap()).unwrap();
+        Migrator::up(&db, Some(before)).await.unwrap();
+        for (n, kind, state) in [
+            (1, "result", "dead"),
+            (2, "result", "waiting"),
+            (3, "result", "skipped"),
+            (4, "alert", "dead"),
+        ] {
+            let sql = format!(
+                "INSERT INTO delivery (id, destination, kind, dedup_key, state, attempts, due_at, said, created_at) \
+                 VALUES ({n}, '{kind}', '{kind}', 'k{n}', '{state}', 1, 0, 'Anna {n}', 5)"
+            );
+            db.execute_unprepared(&sql).await.unwrap();
+        }
+        for sql in [
+            "INSERT INTO delivery_message (delivery_id, said_at, message) VALUES (1, 7, 'MSH|')",
+            "INSERT INTO destination (name, failures, last_error) VALUES ('result', 2, 'Anna'), ('alert', 2, 'Anna')",
+        ] {
+            db.execute_unprepared(sql).await.unwrap();
+        }
+        db.close().await.unwrap();
+        let store = Store::open(Some(&url), folder.path()).await.unwrap();
+        let elsewhere = "what it answered is on the page of this delivery";
+        for (n, listed, message, answer) in [
+            (1, elsewhere, Some("MSH|"), Some("Anna 1")),
+            (2, elsewhere, None, Some("Anna 2")),
+            (3, "Anna 3", None, None),
+            (4, "Anna 4", None, None),
+        ] {
+            let (row, said) = store.view_message(n, "x", true, 0).await.unwrap().unwrap();
+            assert_eq!(row.said.as_deref(), Some(listed), "{n}");
+            let (kept, words) = said.map_or((None, None), |s| (s.message, s.answer));
+            assert_eq!(
+                (kept.as_deref(), words.as_deref()),
+                (message, answer),
+                "{n}"
+            );
+        }
+        let errors: Vec<bool> = store
+            .destinations()
+            .await
+            .unwrap()
+            .iter()
+            .map(|d| d.last_error.as_deref() == Some("Anna"))
+            .collect();
+        assert_eq!(errors, [true, false], "alert, result");
     }
 }
 

@@ -1,7 +1,8 @@
 //! Whatever is in the files, the parent gets words and keeps its memory.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use firstread::dicom::decode::{DecodeError, DecodeLimits, decode_series_with};
 
@@ -147,26 +148,60 @@ async fn a_length_without_data_is_no_allocation() {
     println!("{reason}");
 }
 
+/// A file that is never to be read to its end: whoever opens it waits.
+fn never(folder: &Path) -> PathBuf {
+    let path = folder.join("never");
+    let made = std::process::Command::new("mkfifo").arg(&path).status();
+    assert!(made.unwrap().success());
+    path
+}
+
 #[tokio::test]
 async fn time_is_limited() {
-    let fifo = tempfile::tempdir().unwrap();
-    let path = fifo.path().join("never");
-    let made = std::process::Command::new("mkfifo")
-        .arg(&path)
-        .status()
-        .unwrap();
-    assert!(made.success());
+    let folder = tempfile::tempdir().unwrap();
     let limits = DecodeLimits {
         wall_time_s: 1,
         ..small()
     };
-    let error = decode_series_with(Path::new(BINARY), &[path], &limits)
+    let error = decode_series_with(Path::new(BINARY), &[never(folder.path())], &limits)
         .await
         .unwrap_err();
     assert_eq!(
         error,
         DecodeError::Failed("decoding took longer than its limit of 1 s".into())
     );
+}
+
+/// The line of a process's status that says whether it is confined (proc(5), `Seccomp`).
+fn confined_children() -> Vec<String> {
+    let ours = format!("PPid:\t{}\n", std::process::id());
+    let all = std::fs::read_dir("/proc").unwrap();
+    all.filter_map(|entry| std::fs::read_to_string(entry.ok()?.path().join("status")).ok())
+        .filter(|status| status.starts_with("Name:\tfirstread\n") && status.contains(&ours))
+        .filter_map(|status| {
+            status
+                .lines()
+                .find(|l| l.starts_with("Seccomp:"))
+                .map(Into::into)
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn a_decoder_that_works_has_no_network() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = never(folder.path());
+    let limits = small();
+    let decoding =
+        tokio::spawn(async move { decode_series_with(Path::new(BINARY), &[path], &limits).await });
+    let seen = async {
+        while !confined_children().iter().any(|line| line == "Seccomp:\t2") {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let seen = tokio::time::timeout(Duration::from_secs(15), seen).await;
+    assert!(seen.is_ok(), "{:?}", confined_children());
+    decoding.abort();
 }
 
 #[tokio::test]

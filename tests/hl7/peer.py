@@ -2,8 +2,8 @@
 
     peer.py send HOST PORT [CA CERT KEY]   with files it speaks TLS, and shows its certificate; reads {"kind", "id", "set": [[segment, field, value], ...]} a line: hl7apy builds
                              the message, python-hl7 sends it; prints what the answer says
-    peer.py serve [CERT KEY [CA]]   with files it speaks TLS, with CA to clients with a certificate alone; prints {"port"}; reads {"answer": AA|AE|AR|CA|wrong|close|hang} a line, which holds for
-                             the messages after it; prints each message with what hl7apy says of it
+    peer.py serve [CERT KEY [CA]]   with files it speaks TLS, with CA to clients with a certificate alone; prints {"port"}; reads {"answer": AA|AE|AR|CA|wrong|close|hang, "text": MSA-3} a line, which
+                             holds for the messages after it; prints each message with what hl7apy says of it
     peer.py collect MILLISECONDS   as serve, works so long on each message, and says what it took only when it is asked
                              by {"answer": ..., "taken": true}
 """
@@ -98,6 +98,7 @@ class Server:
         self.work_seconds = work_seconds
         self.taken = []
         self.answer = "AA"
+        self.text = None
         self.connections = 0
         self.judged = {}
 
@@ -106,7 +107,7 @@ class Server:
         print(json.dumps({"port": server.sockets[0].getsockname()[1]}), flush=True)
         while line := await asyncio.to_thread(sys.stdin.readline):
             asked = json.loads(line)
-            self.answer = asked["answer"]
+            self.answer, self.text = asked["answer"], asked.get("text")
             said = {"connections": self.connections}
             if asked.get("taken"):
                 said["taken"], self.taken = self.taken, []
@@ -137,6 +138,8 @@ class Server:
             ack = message.create_ack(code)
             if self.answer == "wrong":
                 ack["MSA"][0][2] = "NOT-" + control_id
+            if self.text:
+                ack.assign_field(self.text, "MSA", 1, 3)
             writer.writemessage(ack)
             await writer.drain()
         said = {

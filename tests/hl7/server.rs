@@ -148,6 +148,35 @@ async fn late_images_under_a_merged_patient_are_not_kept_aside() {
 }
 
 #[tokio::test]
+async fn what_a_ris_says_of_a_patient_is_covered_and_never_logged() {
+    let Some(mut ris) = Python::start(&["serve"]) else {
+        return;
+    };
+    let port = ris.line()["port"].clone();
+    let text = "unknown patient MUELLER^ANNA 19560102";
+    ris.ask(&json!({"answer": "AR", "text": text}));
+    let folder = tempfile::tempdir().unwrap();
+    let (uid, files) = study(folder.path(), "one", 1);
+    let key = "FIRSTREAD_HL7__DESTINATIONS".to_owned();
+    let ris_at = format!("[{{name=\"ris\", address=\"127.0.0.1:{port}\"}}]");
+    for database in databases() {
+        let server = TestServer::start_with(&database, &[(key.clone(), ris_at.clone())]);
+        assert!(server.send(&files).0);
+        let started = Instant::now();
+        let told = loop {
+            let told = server.get(&format!("/api/v1/studies/{uid}")).await["deliveries"].clone();
+            if told[0]["state"] == "dead" {
+                break told[0].clone();
+            }
+            assert!(started.elapsed() < Duration::from_mins(1), "{told}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        assert_eq!(told["said"], "AR");
+        server.covers(&told, "MUELLER").await;
+    }
+}
+
+#[tokio::test]
 async fn kill_9_while_sending_repeats_the_same_message_and_no_other() {
     let Some(mut ris) = Python::start(&["serve"]) else {
         return;

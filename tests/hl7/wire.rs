@@ -161,7 +161,7 @@ async fn what_goes_beyond_its_bounds_ends() {
     let site = Site::start().await;
     let settings = Hl7Settings {
         message_bytes_max: 4_096,
-        connections_max: 2,
+        connections_max: 3,
         message_timeout_seconds: 1,
         idle_timeout_seconds: 3,
         ..Hl7Settings::default()
@@ -174,7 +174,7 @@ async fn what_goes_beyond_its_bounds_ends() {
     let mut foreign = Peer::connect(at).await;
     foreign.write(&b"GET / HTTP/1.1\r\n".repeat(100)).await;
     assert!(foreign.is_closed().await);
-    // a message that never ends, and one connection more than there is room for
+    // a message that never ends, and one connection more than an address may have of three
     tokio::time::sleep(Duration::from_millis(100)).await;
     let mut slow = Peer::connect(at).await;
     slow.write(b"\x0bMSH|^~\\&|").await;
@@ -196,6 +196,27 @@ async fn what_goes_beyond_its_bounds_ends() {
     );
     stop.cancel();
     assert!(last.is_closed().await);
+}
+
+#[tokio::test]
+async fn who_says_nothing_at_first_ends_sooner_than_who_said_something() {
+    let site = Site::start().await;
+    let settings = Hl7Settings {
+        first_message_timeout_seconds: 1,
+        ..Hl7Settings::default()
+    };
+    let (at, _stop) = listening(&site, settings).await;
+    let mut known = Peer::connect(at).await;
+    let said = message("ADT^A03", "1", "PID|1");
+    assert_eq!(msa(&known.send(&said).await), ("AA", "1"));
+    let mut silent = Peer::connect(at).await;
+    // line ends are no message
+    silent.write(b"\r\n").await;
+    let began = std::time::Instant::now();
+    assert!(silent.is_closed().await);
+    assert!(began.elapsed() < Duration::from_secs(5));
+    let more = message("ADT^A03", "2", "PID|1");
+    assert_eq!(msa(&known.send(&more).await), ("AA", "2"));
 }
 
 // waits for Python in one thread while the listener works in another

@@ -117,6 +117,11 @@ impl MailServer {
         self.peer.set("answer", answer);
     }
 
+    /// The password that signs in from now on.
+    pub fn wants(&self, password: &str) {
+        self.peer.set("wanted", password);
+    }
+
     /// How long it works on each message from now on.
     pub fn works_ms(&self, milliseconds: u64) {
         self.peer.set("delay_ms", &milliseconds.to_string());

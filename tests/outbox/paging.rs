@@ -11,7 +11,7 @@ use firstread::triage::Band;
 
 use crate::common::{Database, databases};
 use crate::mail::Peer;
-use crate::queue::outbox;
+use crate::queue::{answer, outbox};
 use crate::site::{Site, uid};
 
 const PAGER: &str = "5551234";
@@ -152,15 +152,20 @@ async fn refusals_are_tried_again_or_given_up() {
     let wrong = paged(&Database::Sqlite, &peer, 1, log_in("wrong")).await;
     let (state, said) = test(&wrong).await;
     assert_eq!(state, "waiting", "a password can be put right: {said}");
-    assert!(said.contains("550 Invalid LoginID"), "{said}");
+    assert_eq!(said, "SNPP 550", "its words are kept apart");
+    assert_eq!(
+        answer(&wrong.site).await.as_deref(),
+        Some("550 Invalid LoginID or Password")
+    );
     let unknown = |d: &mut DestinationSettings| {
         log_in("correct")(d);
         d.to = "nobody".into();
     };
     let refused = paged(&Database::Sqlite, &peer, 1, unknown).await;
+    assert_eq!(test(&refused).await, ("dead".into(), "SNPP 550".into()));
     assert_eq!(
-        test(&refused).await,
-        ("dead".into(), "550 Error, Invalid Pager ID".into())
+        answer(&refused.site).await.as_deref(),
+        Some("550 Error, Invalid Pager ID")
     );
     let good = paged(&Database::Sqlite, &peer, 2, log_in("correct")).await;
     peer.set("answer", "554 Error, failed");

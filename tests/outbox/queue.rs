@@ -51,6 +51,15 @@ impl Courier for FakeCourier {
     }
 }
 
+/// What a destination answered to the last delivery that failed, else to the last of all.
+pub async fn answer(site: &Site) -> Option<String> {
+    let open = site.store.open_deliveries(1).await.unwrap();
+    let settled = site.store.settled_deliveries(1).await.unwrap();
+    let id = open.first().or(settled.first()).unwrap().id;
+    let seen = site.store.view_message(id, "test", true, 0).await.unwrap();
+    seen.unwrap().1.and_then(|said| said.answer)
+}
+
 pub fn limits() -> RetryLimits {
     OutboxSettings::default().retry_limits()
 }

@@ -7,7 +7,7 @@ use firstread::clock::Clock;
 
 use crate::common::databases;
 use crate::mail::MailServer;
-use crate::queue::outbox;
+use crate::queue::{answer, outbox};
 use crate::site::Site;
 
 async fn announcing(site: &Site, settings: &SmtpSettings) -> firstread::outbox::Outbox {
@@ -101,11 +101,13 @@ async fn an_answer_of_4yz_is_retried_and_5yz_is_not() {
         send().await;
         let (state, said) = state_of_first(&site).await;
         assert_eq!(state, "waiting");
-        assert!(said.contains("later"), "{said}");
+        assert_eq!(said, "SMTP 451 4.3.0", "its words are kept apart");
+        assert_eq!(answer(&site).await.as_deref(), Some("4.3.0 later"));
         site.clock.advance_ms(2_000);
         server.answer("");
         send().await;
         assert_eq!(state_of_first(&site).await.0, "delivered");
+        assert_eq!(answer(&site).await, None, "it took this one");
         site.store
             .send_test("room", site.clock.now_ms())
             .await
@@ -116,7 +118,8 @@ async fn an_answer_of_4yz_is_retried_and_5yz_is_not() {
         send().await;
         let (state, said) = state_of_first(&site).await;
         assert_eq!(state, "dead");
-        assert!(said.contains("unknown"), "{said}");
+        assert_eq!(said, "SMTP 550 5.1.1");
+        assert_eq!(answer(&site).await.as_deref(), Some("5.1.1 unknown"));
         server.answer("");
         let after = (server.messages().len(), server.refused());
         assert_eq!(after, (before.0 + 1, before.1 + 2));

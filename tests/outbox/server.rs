@@ -146,6 +146,24 @@ async fn an_urgent_study_is_alerted_within_5_s_and_acknowledged_by_post_alone() 
 }
 
 #[tokio::test]
+async fn a_password_of_digits_alone_signs_in_as_it_was_written() {
+    let Some(mail) = MailServer::start() else {
+        return;
+    };
+    mail.wants("00123");
+    let mut settings = settings(&mail);
+    settings.retain(|(key, _)| key != "FIRSTREAD_SMTP__PASSWORD_FILE");
+    settings.push(("FIRSTREAD_SMTP__PASSWORD".into(), "00123".into()));
+    let folder = tempfile::tempdir().unwrap();
+    let (uid, files) = study(folder.path());
+    let server = TestServer::start_with(&Database::Sqlite, &settings);
+    assert!(server.send(&files).0);
+    wait_for_state(&server, &uid, "delivered").await;
+    assert_eq!(mail.messages().len(), 1);
+    assert!(!server.log().contains("00123"));
+}
+
+#[tokio::test]
 async fn a_mail_server_that_was_down_gets_the_alert_once() {
     let Some(mut mail) = MailServer::start() else {
         return;

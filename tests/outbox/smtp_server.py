@@ -5,6 +5,7 @@ FOLDER holds cert.pem and key.pem. Each message taken is a line of JSON in FOLDE
 FOLDER/answer, read at each message, may hold an SMTP answer that refuses it ("451 later",
 "550 unknown"), for some address only ("550 unknown, room@"), or "hang": take it, then say nothing.
 FOLDER/delay_ms is how long it works on each message before it answers.
+FOLDER/wanted is the password that signs in, where it is not "correct horse".
 """
 
 import asyncio
@@ -25,7 +26,8 @@ FOLDER = pathlib.Path(sys.argv[1])
 
 
 def check_password(server, session, envelope, mechanism, login):
-    good = (login.login, login.password) == (b"firstread", b"correct horse")
+    wanted = (FOLDER / "wanted").read_bytes() if (FOLDER / "wanted").exists() else b"correct horse"
+    good = (login.login, login.password) == (b"firstread", wanted)
     # handled: whether we answered ourselves; we do not, so that a wrong one is told 535.
     return AuthResult(success=good, handled=False)
 

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::common::{Database, databases};
 use crate::mail::Peer;
-use crate::queue::outbox;
+use crate::queue::{answer, outbox};
 use crate::site::{CLAIM_IDLE_MS, Site, uid};
 
 /// A site whose one destination, `hook`, is this.
@@ -185,7 +185,12 @@ async fn a_receiver_that_fails_hangs_and_recovers_gets_each_message_under_one_ke
         assert!(outbox.deliver_next("hook").await.unwrap());
         site.clock.advance_ms(86_400_000);
         assert!(!outbox.deliver_next("hook").await.unwrap());
-        assert_eq!(state(&site).await.0, "dead");
+        let refused = ("dead".to_owned(), "HTTP 400".to_owned());
+        assert_eq!(state(&site).await, refused, "its words are kept apart");
+        assert_eq!(
+            answer(&site).await.as_deref(),
+            Some("{\"status\": \"400\"}")
+        );
         peer.set("answer", "");
     }
 }

@@ -424,7 +424,13 @@ impl Hospital {
     /// Waits until the RIS has refused something.
     pub async fn wait_for_refusal(&self, browser: &Visitor) {
         let began = Instant::now();
-        while !browser.page("/deliveries").await.contains("zqnak") {
+        // its words stand on the delivery's own page, for who asks for all of it
+        while !browser
+            .post("/deliveries/1/message", &[])
+            .await
+            .1
+            .contains("zqnak")
+        {
             assert!(began.elapsed() < Duration::from_secs(20), "never refused");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }

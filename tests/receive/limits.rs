@@ -199,22 +199,38 @@ fn a_full_disk_refuses_until_there_is_space() {
     assert!(unmounted.success());
 }
 
-#[test]
-fn too_many_associations_may_try_again() {
-    let server = Server::with(|settings| settings.associations_max = 2);
-    let first = Client::mr(server.address);
-    let second = Client::mr(server.address);
-    let refused = options(&[(MR, &[EXPLICIT])]).establish(server.address);
+/// Whether a further association is rejected as transient, "local limit exceeded".
+fn is_told_to_try_again(server: &Server) -> bool {
     let expected = AssociationRJ {
         result: AssociationRJResult::Transient,
         source: AssociationRJSource::ServiceProviderPresentation(
             AssociationRJServiceProviderPresentationReason::LocalLimitExceeded,
         ),
     };
-    match refused {
-        Err(Error::Rejected { association_rj, .. }) => assert_eq!(association_rj, expected),
+    match options(&[(MR, &[EXPLICIT])]).establish(server.address) {
+        Err(Error::Rejected { association_rj, .. }) => association_rj == expected,
         other => panic!("not rejected: {other:?}"),
     }
+}
+
+#[test]
+fn an_association_is_silent_until_its_first_command() {
+    let server = Server::with(|settings| settings.associations_max = 4);
+    let mut silent: Vec<Client> = (0..3).map(|_| Client::mr(server.address)).collect();
+    assert!(is_told_to_try_again(&server), "three of four are silent");
+    assert_eq!(silent[0].echo().status, 0);
+    let mut fourth = Client::mr(server.address);
+    assert_eq!(fourth.echo().status, 0);
+}
+
+#[test]
+fn too_many_associations_may_try_again() {
+    let server = Server::with(|settings| settings.associations_max = 2);
+    let mut first = Client::mr(server.address);
+    assert_eq!(first.echo().status, 0);
+    let mut second = Client::mr(server.address);
+    assert_eq!(second.echo().status, 0);
+    assert!(is_told_to_try_again(&server));
     first.release();
     drop(second);
     server.wait("a free place", |server| {

@@ -3,7 +3,7 @@
 ANSWERS maps a SOP class name's first letters (or "*") to a status; "commit": 1 (all) or 2 (failed) offers
 storage commitment and reports on the same association; "commit": [2, 1] reports on associations of its own to
 127.0.0.1 at the port that the file FOLDER.port holds, one after the other, and notes what it is answered in FOLDER.said;
-"silent": true never answers; "find": {"matches": N} answers queries with N studies, then with "status" if there is one.
+"comment" is the Error Comment of each status; "silent": true never answers; "find": {"matches": N} answers queries with N studies, then with "status" if there is one.
 "tls": [CERTIFICATE, KEY, AUTHORITY] speaks TLS to clients of that authority alone.
 Prints "ready" once it listens. Stored objects lie in FOLDER.
 """
@@ -35,7 +35,7 @@ def store(event):
         if name.startswith(begin):
             said = Dataset()
             said.Status = status
-            said.ErrorComment = "told to"
+            said.ErrorComment = answers.get("comment", "told to")
             return said
     data = event.dataset
     data.file_meta = event.file_meta
@@ -93,7 +93,11 @@ def find(event):
         found.StudyInstanceUID = "../../etc" if told.get("no_uid") else f"1.2.{n + 1}"
         yield 0xFF00, found
     if "status" in told:
-        yield told["status"], None
+        said = Dataset()
+        said.Status = told["status"]
+        if "comment" in answers:
+            said.ErrorComment = answers["comment"]
+        yield said, None
 
 
 ae = AE(ae_title="PACS")

@@ -149,6 +149,29 @@ async fn a_pacs_that_is_not_there_holds_nothing_up() {
     );
 }
 
+#[tokio::test]
+async fn what_a_pacs_says_of_a_search_stays_with_its_study() {
+    let refusing =
+        json!({"find": {"matches": 0, "status": 0xA700}, "comment": "no patient MUELLER ANNA"});
+    let Some(peer) = Peer::told(&refusing) else {
+        return;
+    };
+    let server = TestServer::start_with(&Database::Sqlite, &asking("PACS", peer.port));
+    let files = dicom_files(&sample("one"));
+    let uid = study_uid(&files[0]);
+    assert!(server.send(&files).0);
+    let study = wait_for(&server, &uid, |s| s["prior_search"]["said"].is_string()).await;
+    let said = "the query was refused: status 0xA700";
+    let shown = study["prior_search"]["said"].as_str().unwrap();
+    assert!(
+        shown.ends_with(&format!("{said}: no patient MUELLER ANNA")),
+        "{shown}"
+    );
+    let log = server.log();
+    assert!(log.contains(said), "{log}");
+    assert!(!log.contains("MUELLER"), "{log}");
+}
+
 /// What a PACS that is told to answers gives for patient `P1`.
 async fn asked(answers: Value) -> Option<Result<usize, String>> {
     let peer = Peer::told(&answers)?;

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use firstread::clock::{Clock as _, SystemClock};
 use firstread::dicom::objects::{Kind, Maker, Source, pdf};
-use firstread::dicom::send::{CommitOutcome, SendError, StoreOutcome, commit, echo, store};
+use firstread::dicom::send::{
+    Answered, CommitOutcome, SendError, StoreOutcome, commit, echo, store,
+};
 use firstread::outbox::Courier as _;
 use firstread::outbox::machine::Outcome;
 use firstread::results::ObjectCourier;
@@ -55,17 +57,21 @@ async fn storescp_stores_what_we_send_and_answers_an_echo() {
 async fn a_status_is_judged_and_silence_ends() {
     let folder = tempfile::tempdir().unwrap();
     let (uid, file) = object(folder.path());
+    let answered = |status| Answered {
+        status,
+        comment: "told to".into(),
+    };
     for (answers, expected) in [
         (json!({}), Ok(StoreOutcome::Stored)),
         (json!({"implicit": true}), Ok(StoreOutcome::Stored)),
         (json!({"*": 0xB000}), Ok(StoreOutcome::Stored)),
         (
             json!({"Encapsulated": 0xA700}),
-            Ok(StoreOutcome::Later("status 0xA700: told to".into())),
+            Ok(StoreOutcome::Later(answered(0xA700))),
         ),
         (
             json!({"Encapsulated": 0xC000}),
-            Ok(StoreOutcome::Refused("status 0xC000: told to".into())),
+            Ok(StoreOutcome::Refused(answered(0xC000))),
         ),
         (
             json!({"silent": true}),
@@ -224,6 +230,26 @@ async fn a_pacs_made_on_the_page_answers_an_echo_and_gets_the_next_study() {
     let came = peer.files();
     assert_eq!(came.len(), 1);
     assert_eq!(tag(&came[0], "0008,0060"), "DOC");
+}
+
+#[tokio::test]
+async fn what_a_pacs_says_of_an_object_is_covered_and_never_logged() {
+    let answers =
+        json!({"Encapsulated": 0xC000, "comment": "unknown patient MUELLER ANNA 19560102"});
+    let Some(peer) = Peer::told(&answers) else {
+        return;
+    };
+    let listed = format!(
+        "[{{name=\"pacs\", ae_title=\"PACS\", host=\"127.0.0.1\", port={}, objects=[\"pdf\"]}}]",
+        peer.port
+    );
+    let listed = ("FIRSTREAD_DICOM__DESTINATIONS".to_owned(), listed);
+    let server = TestServer::start_with(&Database::Sqlite, &[listed]);
+    let files = dicom_files(&sample("one"));
+    assert!(server.send(&files).0);
+    let dead = wait_for(&server, &study_uid(&files[0]), "pacs", "dead", 1).await;
+    assert_eq!(dead[0]["said"], "refused: status 0xC000");
+    server.covers(&dead[0], "MUELLER").await;
 }
 
 pub fn settings(destinations: &str) -> Vec<(String, String)> {

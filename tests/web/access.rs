@@ -1,6 +1,9 @@
 //! Accounts and tokens: who is locked out, what a change of rights ends, and what a token may.
 
-use firstread::store::accounts::{AccountError, NewToken, Role};
+use firstread::clock::Clock;
+use firstread::store::Store;
+use firstread::store::accounts::{AccountError, LockLimits, NewToken, Role};
+use firstread::store::trail::Wanted;
 use firstread::web::WebSettings;
 use reqwest::{Client, StatusCode};
 
@@ -73,6 +76,45 @@ async fn a_name_is_locked_after_failures_from_anywhere_and_says_until_when() {
             StatusCode::UNAUTHORIZED,
             "the lock ends by itself"
         );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failures_are_counted_one_by_one_and_a_running_lock_stands() {
+    for database in databases() {
+        let site = Site::on(&database).await;
+        let (now_ms, lock_ms) = (site.clock.now_ms(), 900_000);
+        let limits = LockLimits {
+            failures: 41,
+            lock_ms,
+        };
+        let mut guesses = Vec::new();
+        for _ in 0..40 {
+            let store = site.store.clone();
+            guesses.push(tokio::spawn(async move {
+                store.login_failed("anna", limits, now_ms).await
+            }));
+        }
+        for tried in guesses {
+            assert_eq!(tried.await.unwrap().unwrap(), None, "{database:?}");
+        }
+        let failed = async |after_ms: i64| {
+            let tried = site.store.login_failed("anna", limits, now_ms + after_ms);
+            tried.await.unwrap()
+        };
+        let until = Some(now_ms + lock_ms);
+        assert_eq!(failed(0).await, until, "none of forty was lost");
+        // on their way when it was locked: neither a wrong password nor the right one ends it
+        assert_eq!(failed(1).await, until, "{database:?}");
+        let fits = async |after_ms: i64| {
+            let fits = site.store.login_fits("anna", now_ms + after_ms);
+            fits.await.unwrap()
+        };
+        assert_eq!(fits(2).await, until, "{database:?}");
+        let locked = site.store.locked_until("anna", now_ms + 3).await.unwrap();
+        assert_eq!(locked, until, "{database:?}");
+        assert_eq!(fits(lock_ms).await, None, "over");
+        assert_eq!(failed(lock_ms).await, None, "a new row begins");
     }
 }
 
@@ -178,7 +220,7 @@ async fn a_change_of_rights_ends_sessions_and_an_administrator_is_left() {
         let all = site.store.accounts(limits, 0).await.unwrap();
         let own = all.iter().find(|a| a.name == "admin").unwrap().id;
         for refused in [
-            site.store.change_role(own, Role::Reader).await,
+            site.store.change_role(own, Role::Reader, 1).await,
             site.store.disable(own, Some(1)).await,
         ] {
             assert!(
@@ -279,4 +321,145 @@ async fn a_token_is_revoked_at_once_and_scopes_fit_the_role() {
     assert_eq!(ask().await, StatusCode::UNAUTHORIZED);
     let (again, _) = post(&site, &admin, &format!("/tokens/{id}"), &[]).await;
     assert_eq!(again, StatusCode::UNPROCESSABLE_ENTITY);
+}
+
+/// A token of this name and role, made by an account.
+async fn token_by(store: &Store, name: &str, role: Role, by: Option<&str>) -> String {
+    let wanted = NewToken {
+        name,
+        role,
+        scopes: None,
+        expires_ms: None,
+        by,
+    };
+    store.make_token(&wanted, 0).await.unwrap()
+}
+
+/// Which of these tokens work.
+async fn working(store: &Store, tokens: &[String]) -> Vec<bool> {
+    let mut all = Vec::new();
+    for token in tokens {
+        let holder = store.token_holder(token, 10).await.unwrap();
+        all.push(holder.is_some());
+    }
+    all
+}
+
+#[tokio::test]
+async fn a_disabled_account_leaves_no_token_behind() {
+    for database in databases() {
+        let site = Site::on(&database).await;
+        let admin = site.signed_in(Role::Admin).await;
+        site.user("anna", Role::Admin).await;
+        let page = site.page(&admin, "/accounts").await;
+        assert!(page.contains("also revoke the tokens"), "it is said before");
+        let id = id_of(&page, "Role of anna");
+        let store = &site.store;
+        let tokens = [
+            token_by(store, "ris", Role::Integration, Some("anna")).await,
+            token_by(store, "anna", Role::Reader, None).await,
+            token_by(store, "dash", Role::Reader, Some("admin")).await,
+            token_by(store, "annabel", Role::Reader, None).await,
+        ];
+        let deed = async |deed: &str| {
+            let path = format!("/accounts/{id}");
+            let (done, _) = post(&site, &admin, &path, &[("deed", deed)]).await;
+            assert_eq!(done, StatusCode::SEE_OTHER, "{deed}");
+        };
+        deed("disable").await;
+        assert_eq!(working(store, &tokens).await, [false, false, true, true]);
+        let request = browser().get(site.url("/api/v1/worklist"));
+        let answer = request.bearer_auth(&tokens[1]).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+        deed("enable").await;
+        assert_eq!(working(store, &tokens).await, [false, false, true, true]);
+        let trail = store.trail_after(&Wanted::default(), 0).await.unwrap();
+        let said: Vec<_> = trail
+            .iter()
+            .filter(|e| e.action == "account.change")
+            .map(|e| (e.subject.as_deref(), e.detail.as_deref()))
+            .collect();
+        let revoked = "disable; tokens revoked, 2: ris, anna";
+        let expected = [revoked, "enable"].map(|what| (Some("anna"), Some(what)));
+        assert_eq!(said, expected, "{database:?}");
+    }
+}
+
+#[tokio::test]
+async fn another_role_revokes_what_its_account_could_not_have() {
+    for database in databases() {
+        let site = Site::on(&database).await;
+        let store = &site.store;
+        site.user("admin", Role::Admin).await;
+        let anna = store
+            .create_user("anna", PASSWORD, Role::Technologist, 0)
+            .await
+            .unwrap();
+        let tokens = [
+            token_by(store, "ris", Role::Integration, Some("anna")).await,
+            token_by(store, "anna", Role::Admin, None).await,
+            token_by(store, "anna", Role::Reader, None).await,
+            token_by(store, "dash", Role::Admin, Some("admin")).await,
+        ];
+        let raised = store.change_role(anna.id, Role::Admin, 1).await.unwrap();
+        assert_eq!(raised.revoked, Vec::<String>::new());
+        assert_eq!(working(store, &tokens).await, [true; 4]);
+        let lowered = store.change_role(anna.id, Role::Reader, 2).await.unwrap();
+        assert_eq!((lowered.name.as_str(), lowered.revoked.len()), ("anna", 2));
+        assert_eq!(working(store, &tokens).await, [false, false, true, true]);
+        // the same where single sign-on says the role
+        let come = async |role| {
+            let known = store.vouched_for("c-1", "carl", role, 3).await.unwrap();
+            known.unwrap().1
+        };
+        assert_eq!(come(Role::Admin).await, Vec::<String>::new());
+        let tokens = [token_by(store, "his", Role::Reader, Some("carl")).await];
+        assert_eq!(come(Role::Admin).await, Vec::<String>::new());
+        assert_eq!(working(store, &tokens).await, [true]);
+        assert_eq!(come(Role::Auditor).await, ["his"]);
+        assert_eq!(working(store, &tokens).await, [false]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_administrators_at_once_leave_one() {
+    for database in databases() {
+        let site = Site::on(&database).await;
+        let store = &site.store;
+        let mut ids = Vec::new();
+        for name in ["anna", "bert"] {
+            let made = store.create_user(name, PASSWORD, Role::Admin, 0).await;
+            ids.push(made.unwrap().id);
+        }
+        // two stores stand for two processes
+        let other = Store::open(Some(&site.database_url), site.data.path())
+            .await
+            .unwrap();
+        for round in 0..50 {
+            let mut deeds = Vec::new();
+            for (id, store) in [(ids[0], store.clone()), (ids[1], other.clone())] {
+                deeds.push(tokio::spawn(async move {
+                    // by turns: both lose the role, or one of them is disabled
+                    if round % 2 == 0 || id % 2 == 0 {
+                        store.change_role(id, Role::Reader, round).await
+                    } else {
+                        store.disable(id, Some(round)).await
+                    }
+                }));
+            }
+            let mut done = 0;
+            for deed in deeds {
+                match deed.await.unwrap() {
+                    Ok(_) => done += 1,
+                    Err(AccountError::LastAdmin) => {}
+                    Err(e) => panic!("{database:?} round {round}: {e}"),
+                }
+            }
+            assert_eq!(done, 1, "{database:?} round {round}");
+            for id in &ids {
+                store.disable(*id, None).await.unwrap();
+                store.change_role(*id, Role::Admin, round).await.unwrap();
+            }
+        }
+    }
 }

@@ -159,6 +159,9 @@ async fn every_entry_comes_as_the_message_that_the_standard_has_for_it() {
         );
         assert_eq!(of("list.view")["event"], dcm("110112"));
         assert_eq!(of("list.view")["details"]["detail"], "q=Jane");
+        // PS3.15 A.5.3.10 asks for the query; in Base64
+        let query = "<ParticipantObjectQuery>cT1KYW5l</ParticipantObjectQuery>";
+        assert!(of("list.view")["xml"].as_str().unwrap().contains(query));
         let seen = of("study.view");
         assert_eq!(
             (&seen["event"], &seen["action"]),

@@ -129,6 +129,49 @@ async fn a_message_is_shown_and_each_look_is_kept() {
 }
 
 #[tokio::test]
+async fn what_a_destination_answered_is_on_the_page_of_its_delivery_alone() {
+    let site = Site::start().await;
+    let study = site.study(1, 12, 5.0).await;
+    site.flag(&study, false).await;
+    let limits = OutboxSettings::default().retry_limits();
+    let names = ["room".to_owned(), "pager".to_owned()];
+    site.store.know_destinations(&names).await.unwrap();
+    let settle = async |attempt: Attempt| {
+        let (now_ms, storm) = (site.clock.now_ms(), &site.alerts.storm);
+        let claim = site
+            .store
+            .claim_delivery("room", now_ms, &limits, storm)
+            .await;
+        let Ok(Claim::Batch(batch)) = claim else {
+            panic!("{claim:?}");
+        };
+        let settled = site
+            .store
+            .settle_delivery(&batch, &attempt, now_ms, &limits, 0.0);
+        settled.await.unwrap();
+        site.clock.advance_ms(60_000);
+        batch.id
+    };
+    let words = format!("no such <user>{}", "x".repeat(1000));
+    let refused = Attempt::from(Outcome::Later("SMTP 450".into())).with_answer(&words);
+    let id = settle(refused).await;
+    let admin = site.signed_in(Role::Admin).await;
+    let list = site.page(&admin, "/deliveries").await;
+    assert!(
+        list.contains("SMTP 450") && !list.contains("no such"),
+        "{list}"
+    );
+    let path = format!("/deliveries/{id}");
+    let page = site.page(&admin, &path).await;
+    assert!(page.contains("no such &#60;user&#62;xxx"), "{page}");
+    assert!(!page.contains(&"x".repeat(400)), "bounded");
+    assert!(!page.contains("Show everything"), "an alert hides nothing");
+    // one that says nothing, or takes it, leaves no word of an earlier attempt
+    settle(Outcome::Later("did not answer".into()).into()).await;
+    assert!(!site.page(&admin, &path).await.contains("no such"));
+}
+
+#[tokio::test]
 async fn the_budget_counts_what_thresholds_would_have_sent() {
     let site = Site::start().await;
     for n in 1..=12 {

@@ -210,10 +210,9 @@ fn the_table_is_what_was_meant() {
     assert_eq!(found, expected);
 }
 
-/// A request that the rule lets do something: on study `n`, with `csrf` in its form.
-fn request(site: &Site, client: &Client, rule: &Rule, n: u32, csrf: &str) -> RequestBuilder {
-    let path = rule
-        .path
+/// The path of a rule with names in place of its patterns: on study `n`.
+pub fn path_of(rule: &Rule, n: u32) -> String {
+    rule.path
         .replace(
             "/fhir/{type}/{id}",
             &format!("/fhir/ServiceRequest/{}", uid(n)),
@@ -228,7 +227,12 @@ fn request(site: &Site, client: &Client, rule: &Rule, n: u32, csrf: &str) -> Req
         .replace("{name}", "firstread.css")
         .replace("{id}", "1")
         .replace("{token}", "1.x")
-        .replace("{accession}", "ACC-1");
+        .replace("{accession}", "ACC-1")
+}
+
+/// A request that the rule lets do something: on study `n`, with `csrf` in its form.
+fn request(site: &Site, client: &Client, rule: &Rule, n: u32, csrf: &str) -> RequestBuilder {
+    let path = path_of(rule, n);
     let method = Method::from_bytes(rule.method.as_str().as_bytes()).unwrap();
     let request = client.request(method.clone(), site.url(&path));
     let asks = rule.path.rsplit('/').next().unwrap_or_default();

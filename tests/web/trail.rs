@@ -1,13 +1,18 @@
 //! The audit trail: what is kept, that it stays one unbroken line, and that changing it shows.
 
+use std::time::Duration;
+
 use firstread::store::Store;
 use firstread::store::accounts::Role;
 use firstread::store::trail::{Deed, Entry, Verdict, Wanted};
-use reqwest::StatusCode;
+use firstread::worklist::Acting;
+use firstread::worklist::opinion::ReadAs;
+use reqwest::{Client, StatusCode};
 use sea_orm::{ActiveValue::Set, ConnectionTrait as _, Database as Connection};
+use serde_json::Value;
 
 use crate::common::databases;
-use crate::site::{PASSWORD, Site, browser, field, uid};
+use crate::site::{NOON_MS, PASSWORD, Site, browser, field, uid};
 
 async fn all(site: &Site) -> Vec<Entry> {
     site.store.trail_after(&Wanted::default(), 0).await.unwrap()
@@ -299,7 +304,127 @@ async fn an_auditor_filters_exports_and_answers_a_patient() {
         assert_eq!(own.subject.as_deref(), Some("PAT-1"), "looking is kept too");
         let export = "/trail/patient/export?format=jsonl&patient=PAT-1";
         let lines = site.page(&auditor, export).await;
-        assert_eq!(lines.lines().count(), 2, "{lines}");
+        assert_eq!(lines.lines().count(), 3, "two entries and a list: {lines}");
+    }
+}
+
+/// The report on a patient, once it says all this: what was shown is written beside the answer.
+async fn report(site: &Site, auditor: &Client, patient: &str, words: &[String]) -> String {
+    let path = format!("/trail/patient?patient={patient}");
+    let mut page = String::new();
+    for _ in 0..100 {
+        page = site.page(auditor, &path).await;
+        if words.iter().all(|word| page.contains(word)) {
+            return page;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let missing: Vec<_> = words.iter().filter(|w| !page.contains(*w)).collect();
+    panic!("{missing:?} missing: {page}");
+}
+
+#[tokio::test]
+async fn a_patient_is_told_of_every_list_and_of_what_was_sent() {
+    for database in databases() {
+        let site = crate::quality::drawing(&database, 0.0).await;
+        let auditor = site.signed_in(Role::Auditor).await;
+        let study = site.study(1, 10, 5.0).await;
+        let technologist = site.signed_in_as("tom", Role::Technologist).await;
+        site.page(&technologist, "/intake").await;
+        // never shown below
+        site.study(2, 10, 5.0).await;
+        site.flag(&study, false).await;
+        let anna = site.signed_in_as("anna", Role::Reader).await;
+        site.page(&anna, "/worklist?q=Family1").await;
+        let ris = site.token_of("ris", Role::Integration).await;
+        for path in [
+            "/api/v1/worklist?q=Family1",
+            "/api/v1/worklist?q=Family1",
+            "/fhir/ImagingStudy?subject:identifier=PAT-1",
+            "/fhir/ImagingStudy?subject:identifier=nobody",
+        ] {
+            let asked = browser().get(site.url(path)).bearer_auth(&ris);
+            assert_eq!(asked.send().await.unwrap().status(), StatusCode::OK);
+        }
+        let token = site.token_of("anna", Role::Reader).await;
+        let next = browser()
+            .post(site.url("/api/v1/worklist/next?q=Family1"))
+            .bearer_auth(&token);
+        assert_eq!(next.send().await.unwrap().status(), StatusCode::OK);
+        let acting = Acting {
+            reader: "anna",
+            now_ms: NOON_MS,
+            held_since_ms: NOON_MS - 1_800_000,
+        };
+        let study_uid = uid(1);
+        site.store.mark_read(&study_uid, acting).await.unwrap();
+        let said = site
+            .store
+            .say_outcome(&study_uid, ReadAs::Unremarkable, acting)
+            .await;
+        assert!(said.unwrap());
+        site.page(&anna, "/second-opinion").await;
+
+        let row = |who: &str, way: &str| {
+            format!("<td><bdi>{who}</bdi></td><td>{way}</td><td class=\"num\">1</td>")
+        };
+        let all = [
+            row("anna", "Second opinion"),
+            row("anna", "Worklist"),
+            row("ris", "API"),
+            row("ris", "FHIR"),
+            row("tom", "Intake"),
+        ];
+        let page = report(&site, &auditor, "PAT-1", &all).await;
+        assert!(page.contains("Claimed the study"), "by API: {page}");
+        assert!(!page.contains("Alert: "), "not delivered yet: {page}");
+        let db = Connection::connect(&site.database_url).await.unwrap();
+        let delivered = format!("UPDATE delivery SET state = 'delivered', settled_at = {NOON_MS}");
+        db.execute_unprepared(&delivered).await.unwrap();
+        let sent = "<td>2026-11-23 12:00:00</td><td><bdi>room</bdi></td><td>Alert: Urgent, ";
+        report(&site, &auditor, "PAT-1", &[sent.to_owned()]).await;
+        let export = "/trail/patient/export?patient=PAT-1&format=";
+        let lines = site.page(&auditor, &format!("{export}jsonl")).await;
+        let lines: Vec<Value> = lines
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        let beside: Vec<&Value> = lines.iter().filter(|line| line["seq"] == 0).collect();
+        let what: Vec<&Value> = beside.iter().map(|line| &line["action"]).collect();
+        let expected = [
+            "shown.list",
+            "shown.opinions",
+            "shown.api",
+            "shown.fhir",
+            "shown.intake",
+            "sent",
+        ];
+        assert_eq!(what, expected);
+        let sent = beside[5];
+        assert_eq!(sent["subject"], "room");
+        assert_eq!(sent["at"], "2026-11-23T12:00:00.000Z");
+        assert_eq!(sent["digest"], "");
+        assert_eq!(sent["study_uid"], uid(1));
+        let csv = site.page(&auditor, &format!("{export}csv")).await;
+        assert_eq!(csv.lines().count(), lines.len() + 1, "{csv}");
+        assert!(csv.contains(",firstread,system,,,sent,done,"), "{csv}");
+        for other in ["patient=PAT-2", "patient=PAT-1&from=2026-11-24"] {
+            let page = site
+                .page(&auditor, &format!("/trail/patient?{other}"))
+                .await;
+            for word in ["None, as far as that is kept.", "Nothing.", "No entries."] {
+                assert!(page.contains(word), "{other}: no {word} in {page}");
+            }
+            let export = format!("/trail/patient/export?format=jsonl&{other}");
+            assert_eq!(site.page(&auditor, &export).await, "", "{other}");
+        }
+        // each look at the log itself
+        let log = site
+            .page(&auditor, &format!("/shown?study={study_uid}"))
+            .await;
+        for word in [">API<", ">FHIR<", ">Intake<", "ImagingStudy?subject"] {
+            assert!(log.contains(word), "no {word} in {log}");
+        }
     }
 }
 
@@ -332,4 +457,47 @@ async fn what_cannot_be_kept_is_not_shown() {
         .await
         .unwrap();
     assert_eq!(answer.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn what_asks_by_itself_is_not_shown_either_while_it_cannot_be_kept() {
+    let site = Site::start().await;
+    let study = site.study(1, 10, 5.0).await;
+    site.picture(&study.study_uid, "axial.png", b"picture");
+    let reader = site.signed_in(Role::Reader).await;
+    let paths = [
+        "/worklist?fragment=1".to_owned(),
+        format!("/studies/{0}/series/{0}.1/axial.png", uid(1)),
+    ];
+    // one after the other, and many at once
+    let ask = async |path: &str| {
+        let one = async || {
+            let answer = reader.get(site.url(path)).send().await.unwrap();
+            (answer.status(), answer.text().await.unwrap())
+        };
+        let mut all = vec![one().await, one().await];
+        all.extend(futures_util::future::join_all((0..8).map(|_| one())).await);
+        all
+    };
+    let db = Connection::connect(&site.database_url).await.unwrap();
+    let away = "ALTER TABLE audit_trail RENAME TO gone";
+    db.execute_unprepared(away).await.unwrap();
+    for path in &paths {
+        for (status, text) in ask(path).await {
+            assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
+            assert!(!text.contains("Family1") && text != "picture", "{text}");
+        }
+    }
+    let back = "ALTER TABLE gone RENAME TO audit_trail";
+    db.execute_unprepared(back).await.unwrap();
+    for path in &paths {
+        for (status, _) in ask(path).await {
+            assert_eq!(status, StatusCode::OK, "{path}");
+        }
+    }
+    let kept = all(&site).await;
+    for action in ["list.view", "picture.view"] {
+        let n = kept.iter().filter(|e| e.action == action).count();
+        assert_eq!(n, 1, "{action}");
+    }
 }

@@ -1,5 +1,6 @@
 //! The child's side: `firstread decode-series`.
 
+use super::confine::confine;
 use super::frames::{Budget, FileSlices, slices_of};
 use super::protocol::{Answer, DecodeLimits, DecodeReport, Request};
 use super::{DecodeError, Decoded};
@@ -23,7 +24,7 @@ const VOXELS_A_WRITE: usize = 1 << 16;
 
 /// Reads a request on standard input, answers on standard output.
 ///
-/// Caps its own memory and CPU time before it opens a file.
+/// Caps its own memory and CPU time, and gives up the network, before it opens a file.
 /// The exit code is 0 whenever an answer could be written, be it good or bad.
 #[must_use]
 pub fn run() -> ExitCode {
@@ -66,7 +67,7 @@ fn cap(limits: &DecodeLimits) -> io::Result<()> {
         };
         setrlimit(resource, both)?;
     }
-    Ok(())
+    confine()
 }
 
 fn answer(outcome: Result<Decoded, DecodeError>) -> io::Result<()> {

@@ -7,6 +7,7 @@
 //! Whatever happens to the child, the parent gets a reason in words.
 
 pub mod child;
+mod confine;
 mod frames;
 mod object;
 mod parent;

@@ -13,7 +13,7 @@ use dicom_object::InMemDicomObject;
 
 use super::send::associate::{Link, Message};
 use super::send::message::{MESSAGE_ID, RESPONSE, in_syntax, priority, request};
-use super::send::{DestinationSettings, SendError};
+use super::send::{Answered, DestinationSettings, SendError};
 use answer::Answer;
 
 /// Answers to one question that are read; a PACS that has more is asked too widely.
@@ -277,16 +277,9 @@ fn status_of(answer: &Message, request: u16) -> Result<u16, SendError> {
     }
 }
 
-fn refused(what: &str, status: u16, answer: &Message) -> SendError {
-    let comment = answer.comment.trim();
-    let comment = if comment.is_empty() {
-        String::new()
-    } else {
-        format!(": {comment}")
-    };
-    SendError::BrokenOff(format!(
-        "the {what} was refused: status 0x{status:04X}{comment}"
-    ))
+fn refused(what: &'static str, status: u16, answer: &Message) -> SendError {
+    let comment = answer.comment.trim().to_owned();
+    SendError::Refused(what, Answered { status, comment })
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use dicom_dictionary_std::uids;
 use dicom_ul::pdu::{AbortRQServiceProviderReason, PresentationContextResultReason};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -68,6 +69,8 @@ pub struct Association {
     touched: Arc<AtomicBool>,
     contexts: HashMap<u8, Context>,
     stage: Stage,
+    /// Room among those of its address that have not sent a command yet.
+    porch: Option<OwnedSemaphorePermit>,
     messages: u64,
     /// When the message under way must be here.
     deadline: Option<Instant>,
@@ -103,6 +106,7 @@ impl Association {
         link: &Link,
         shared: Arc<Shared>,
         touched: Arc<AtomicBool>,
+        porch: OwnedSemaphorePermit,
     ) -> Self {
         let contexts = link
             .contexts()
@@ -126,6 +130,7 @@ impl Association {
             touched,
             contexts,
             stage: Stage::Idle,
+            porch: Some(porch),
             messages: 0,
             deadline: None,
         }
@@ -259,6 +264,7 @@ impl Association {
             tracing::warn!(association = self.id, %bad, "command not understood");
             End::Violation("bad command set")
         })?;
+        self.porch = None;
         if request.field == command::EVENT_REPORT
             && request.has_data_set
             && let Some(known) = self.contexts.get(&context)

@@ -20,12 +20,15 @@ use super::link::{self, Link};
 use super::settings::ReceiveSettings;
 use super::spool::Spool;
 use super::{AssociationId, ObjectSink, negotiate};
-use crate::tls::{Live, Porch};
+use crate::porch::{Places, Porch};
+use crate::tls::Live;
 
 /// How many peers are told at one time that we are busy; more are just closed.
 const BUSY_ANSWERS_MAX: usize = 32;
 /// Connections beside those with a place: they wait to say what they want.
 const WAITING_MAX: usize = 256;
+/// How long a connection waits for others of its address to say what they want before it is told that we are busy.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Pause after a failed accept (too many open files, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -63,13 +66,11 @@ pub async fn serve(
     settings.check().map_err(bad)?;
     let spool = Spool::open(&settings, &*sink)?;
     let doors = doors.into();
-    let porch = Arc::new(Porch::before(settings.associations_max));
-    let waiting = Arc::new(Semaphore::new(settings.associations_max + WAITING_MAX));
     let mut door = Door {
-        porch,
-        waiting,
+        waiting: Places::new(settings.associations_max + WAITING_MAX),
+        porch: Arc::new(Porch::before(settings.associations_max)),
         places: Arc::new(Semaphore::new(settings.associations_max)),
-        busy_answers: Arc::new(Semaphore::new(BUSY_ANSWERS_MAX)),
+        busy_answers: Arc::new(Places::new(BUSY_ANSWERS_MAX)),
         tasks: JoinSet::new(),
         shared: Arc::new(Shared {
             spool: Arc::new(spool),
@@ -103,10 +104,13 @@ async fn by_tls(door: Option<&(TcpListener, Arc<Live>)>) -> io::Result<(TcpStrea
 
 struct Door {
     shared: Arc<Shared>,
+    /// For every connection, from the first moment to the last.
+    waiting: Places,
+    /// By address, for those that have not sent a command yet.
     porch: Arc<Porch>,
-    waiting: Arc<Semaphore>,
+    /// For those that may have an association.
     places: Arc<Semaphore>,
-    busy_answers: Arc<Semaphore>,
+    busy_answers: Arc<Places>,
     tasks: JoinSet<()>,
 }
 
@@ -142,9 +146,12 @@ impl Door {
             tracing::warn!(%peer, "DICOM connection refused: address not listed");
             return;
         }
-        let Ok(waiting) = Arc::clone(&self.waiting).try_acquire_owned() else {
-            tracing::warn!(%peer, "DICOM connection closed: too many at one time");
-            return;
+        let waiting = match self.waiting.take(peer) {
+            Ok(waiting) => waiting,
+            Err(why) => {
+                tracing::warn!(%peer, why, "DICOM connection closed");
+                return;
+            }
         };
         let _ = caller.stream.set_nodelay(true);
         link::acknowledge_at_once(&caller.stream);
@@ -155,20 +162,14 @@ impl Door {
             let limit = Duration::from_secs(shared.settings.handshake_timeout_seconds);
             let entered = tokio::select! {
                 () = shared.stop.cancelled() => return,
-                entered = porch.enter(peer, limit) => entered,
+                entered = porch.enter(peer, limit.min(PATIENCE)) => entered,
             };
-            let Some(porch) = entered else {
-                tracing::warn!(%peer, "DICOM connection closed: too many of its address say nothing");
-                return;
-            };
-            if let Ok(place) = places.try_acquire_owned() {
-                attend(caller, shared, (porch, place)).await;
-            } else if let Ok(place) = busy_answers.try_acquire_owned() {
-                tracing::warn!(%peer, "DICOM association rejected: too many at one time");
-                negotiate::reject_busy(caller.stream, &shared.settings, caller.tls).await;
-                drop(place);
+            // the shared place last: who stands on the porch for its address' sake holds none
+            let place = entered.and_then(|porch| Some((porch, places.try_acquire_owned().ok()?)));
+            if let Some(place) = place {
+                attend(caller, shared, place).await;
             } else {
-                tracing::warn!(%peer, "DICOM connection closed: too many at one time");
+                turn_away(caller, &shared, &busy_answers).await;
             }
             drop(waiting);
         });
@@ -182,6 +183,18 @@ impl Door {
             tracing::warn!(left = self.tasks.len(), "DICOM associations cut off");
         }
         self.tasks.shutdown().await;
+    }
+}
+
+/// Tells a peer that it may try again later, as far as there is room to tell.
+async fn turn_away(caller: Caller, shared: &Shared, busy_answers: &Places) {
+    let peer = caller.peer;
+    match busy_answers.take(peer) {
+        Ok(_place) => {
+            tracing::warn!(%peer, "DICOM association rejected: too many at one time, or too many of its address that say nothing");
+            negotiate::reject_busy(caller.stream, &shared.settings, caller.tls).await;
+        }
+        Err(why) => tracing::warn!(%peer, why, "DICOM connection closed"),
     }
 }
 
@@ -216,7 +229,6 @@ async fn talk(
         () = shared.stop.cancelled() => return,
         established = negotiate::establish(caller.stream, peer, &shared.settings, caller.tls) => established,
     };
-    drop(porch);
     let link = match established {
         Ok(wire) => Link::new(wire),
         Err(reason) => {
@@ -225,7 +237,7 @@ async fn talk(
         }
     };
     let tls = link.is_tls();
-    let mut association = Association::new(id, &link, shared, touched);
+    let mut association = Association::new(id, &link, shared, touched, porch);
     let end = association.run(link).await;
     let counts = &association.counts;
     tracing::info!(

@@ -25,7 +25,8 @@ pub struct ReceiveSettings {
     pub spool_dir: PathBuf,
     /// Free space, in bytes, below which nothing more is taken.
     pub disk_reserve_bytes: u64,
-    /// Associations at one time; a further one is rejected as "local limit exceeded".
+    /// Associations at one time, three quarters of them from one address before their first command; a further one is
+    /// rejected as "local limit exceeded".
     pub associations_max: usize,
     /// Largest PDU we accept, in bytes.
     pub pdu_bytes_max: u32,

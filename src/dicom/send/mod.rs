@@ -13,6 +13,16 @@ pub use commit::{CommitOutcome, commit};
 pub use settings::DestinationSettings;
 pub use store::{StoreOutcome, echo, store};
 
+/// A status of the peer that is no success (PS3.7 C), shown without its words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("status 0x{status:04X}")]
+pub struct Answered {
+    /// (0000,0900)
+    pub status: u16,
+    /// (0000,0902), made safe: the peer's own words, which may name a patient.
+    pub comment: String,
+}
+
 /// Why nothing came of an association: the object may be tried again later.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
@@ -25,6 +35,9 @@ pub enum SendError {
     /// The peer does not take this kind of object, in no transfer syntax of ours.
     #[error("the destination does not take {0}")]
     NotTaken(&'static str),
+    /// The peer refused a question.
+    #[error("the association broke off: the {0} was refused: {1}")]
+    Refused(&'static str, Answered),
     /// The peer was silent for too long, closed, or aborted.
     #[error("the association broke off: {0}")]
     BrokenOff(String),

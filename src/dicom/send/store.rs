@@ -7,7 +7,7 @@ use dicom_object::{InMemDicomObject, OpenFileOptions};
 
 use super::associate::{Link, Message};
 use super::message::{RESPONSE, in_syntax, priority, request};
-use super::{DestinationSettings, SendError};
+use super::{Answered, DestinationSettings, SendError};
 use crate::dicom::objects::Kind;
 
 /// Largest object that is sent, bytes.
@@ -22,10 +22,10 @@ const DUPLICATE: u16 = 0x0111;
 pub enum StoreOutcome {
     /// It has it: success, or a warning with which it is stored all the same (PS3.4 B.2.3).
     Stored,
-    /// It may take it later, with the status: out of resources.
-    Later(String),
-    /// It refused it for good, with the status.
-    Refused(String),
+    /// It may take it later: out of resources.
+    Later(Answered),
+    /// It refused it for good.
+    Refused(Answered),
 }
 
 /// Sends one object.
@@ -91,17 +91,14 @@ fn judge(answer: &Message, sop_instance_uid: &str) -> Result<StoreOutcome, SendE
     let Some(status) = answer.status else {
         return Err(SendError::BrokenOff("the answer has no status".into()));
     };
-    let said = || {
-        let comment = answer.comment.trim();
-        match comment {
-            "" => format!("status {}", shown(status)),
-            comment => format!("status {}: {comment}", shown(status)),
-        }
+    let answered = || Answered {
+        status,
+        comment: answer.comment.trim().to_owned(),
     };
     Ok(match status {
         0x0000 | 0xB000 | 0xB006 | 0xB007 | DUPLICATE => StoreOutcome::Stored,
-        0xA700..=0xA7FF | 0x0110 | 0x0124 => StoreOutcome::Later(said()),
-        _ => StoreOutcome::Refused(said()),
+        0xA700..=0xA7FF | 0x0110 | 0x0124 => StoreOutcome::Later(answered()),
+        _ => StoreOutcome::Refused(answered()),
     })
 }
 
@@ -149,9 +146,14 @@ mod tests {
         for stored in [0x0000, 0xB000, 0xB006, 0xB007, 0x0111] {
             check(stored, &StoreOutcome::Stored);
         }
-        check(0xA700, &StoreOutcome::Later("status 0xA700: why".into()));
-        check(0xC000, &StoreOutcome::Refused("status 0xC000: why".into()));
-        check(0xA900, &StoreOutcome::Refused("status 0xA900: why".into()));
-        check(0x0122, &StoreOutcome::Refused("status 0x0122: why".into()));
+        let answered = |status| Answered {
+            status,
+            comment: "why".into(),
+        };
+        check(0xA700, &StoreOutcome::Later(answered(0xA700)));
+        for refused in [0xC000, 0xA900, 0x0122] {
+            check(refused, &StoreOutcome::Refused(answered(refused)));
+        }
+        assert_eq!(answered(0x0122).to_string(), "status 0x0122");
     }
 }

@@ -163,8 +163,33 @@ pub struct Answer {
     pub code: AckCode,
     /// MSA-2: which message is answered.
     pub control_id: String,
-    /// What it says of errors: codes and places, as sent.
+    /// Where it finds errors and which (table 0357), as `PID-5 101; OBX[2]`: nothing that could be a name.
+    pub places: String,
+    /// What it says of errors, as sent: it may repeat what we sent, names too.
     pub text: String,
+}
+
+/// Errors of an answer whose places are told.
+const PLACES_MAX: usize = 5;
+
+/// ERR-2 and ERR-3 where they are what they should be: a sender may have written anything.
+fn place_and_code(err: &Segment) -> String {
+    let number = |text: &str| -> Option<usize> {
+        let short = text.len() <= 3 && text.bytes().all(|b| b.is_ascii_digit());
+        text.parse().ok().filter(|_| short)
+    };
+    let at = err.field(2);
+    let segment = at.component(1);
+    let is_name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit();
+    let place = (segment.len() == 3 && segment.chars().all(is_name)).then(|| Place {
+        sequence: number(at.component(2)).unwrap_or(1),
+        field: number(at.component(3)),
+        ..Place::segment(segment)
+    });
+    let place = place.map_or_else(String::new, |place| place.to_string());
+    let code = Some(err.text(3)).filter(|code| number(code).is_some());
+    let both = format!("{place} {}", code.unwrap_or_default());
+    both.trim().to_owned()
 }
 
 /// Reads an acknowledgement.
@@ -186,8 +211,12 @@ pub fn read(message: &Message) -> Result<Answer, Fault> {
             "the answer is none of AA, AE, AR, CA, CE, CR",
         ));
     };
+    let errors = message.segments.iter().filter(|s| s.name == "ERR");
+    let mut places: Vec<String> = errors.clone().map(place_and_code).collect();
+    places.retain(|place| !place.is_empty());
+    places.truncate(PLACES_MAX);
     let mut said: Vec<String> = vec![msa.text(3).to_owned()];
-    for err in message.segments.iter().filter(|s| s.name == "ERR") {
+    for err in errors {
         let place: Vec<&str> = (1..=3).map(|n| err.field(2).component(n)).collect();
         said.push(place.join(" ").trim().to_owned());
         said.push(err.field(3).component(2).to_owned());
@@ -197,6 +226,7 @@ pub fn read(message: &Message) -> Result<Answer, Fault> {
     Ok(Answer {
         code,
         control_id: msa.text(2).to_owned(),
+        places: places.join("; "),
         text: cut(&said.join("; "), 200),
     })
 }

@@ -197,6 +197,7 @@ fn acknowledgements_name_segment_and_field() {
         (AckCode::ApplicationError, "42")
     );
     assert!(answer.text.contains("OBR 2 4"), "{}", answer.text);
+    assert_eq!(answer.places, "OBR[2]-4 101");
     let early = read("MSH|^~\\&|RIS|HOSP|FR|X|2026||ORM^O01|42|P|2.3");
     let reply = ack::acknowledge(&early.header(), AckCode::ApplicationError, &[fault], &OWN);
     assert!(
@@ -209,6 +210,22 @@ fn acknowledgements_name_segment_and_field() {
     let fault = ack::read(&read("MSH|^~\\&|a\rMSA|XX|1")).unwrap_err();
     assert_eq!(fault.at.to_string(), "MSA-1");
     assert!(ack::read(&read("MSH|^~\\&|a")).is_err());
+}
+
+#[test]
+fn places_of_an_answer_hold_no_words_of_its_sender() {
+    let check = |errors: &str, expected: &str| {
+        let text =
+            format!("MSH|^~\\&|RIS\rMSA|AR|42|unknown patient MUELLER^ANNA 19560102\r{errors}");
+        let answer = ack::read(&read(&text)).unwrap();
+        assert_eq!(answer.places, expected, "{errors}");
+        assert!(answer.text.contains("MUELLER"), "{}", answer.text);
+    };
+    check("", "");
+    check("ERR||PID^1^5|204^MUELLER\rERR||OBX^3", "PID-5 204; OBX[3]");
+    check("ERR||MUELLER^ANNA^19560102|19560102|E||||ANNA", "");
+    check("ERR||PID^19560102^ANNA|Anna", "PID");
+    check(&"ERR||PID^1^3\r".repeat(9), &["PID-3"; 5].join("; "));
 }
 
 #[test]

@@ -7,9 +7,11 @@ use sea_orm::{
 };
 
 use super::passwords::{self, generate_password, hash_password, verify_password};
+use super::tokens::revoke_with;
 use super::{AccountError, NewSession, Role, SessionLimits, User, check_name, digest, random_hex};
 use crate::clock::UnixMillis;
 use crate::store::entity::{login_failure, user_account, web_session};
+use crate::store::turns::{self, Duty};
 use crate::store::{Store, StoreError};
 
 /// Accounts that are listed.
@@ -44,6 +46,15 @@ pub struct LockLimits {
     pub failures: u32,
     /// For so long; a failure that is older than this begins a new row.
     pub lock_ms: i64,
+}
+
+/// An account whose rights changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    /// Its name.
+    pub name: String,
+    /// Names of the tokens that were revoked with its rights.
+    pub revoked: Vec<String>,
 }
 
 /// An account as the page lists it.
@@ -144,27 +155,33 @@ impl Store {
         Ok(password)
     }
 
-    /// Gives an account another role and ends its sessions: rights change with a new sign-in. Gives its name.
+    /// Gives an account another role and ends its sessions: rights change with a new sign-in. Tokens that it could not
+    /// have any more are revoked.
     ///
     /// # Errors
     /// When there is none, it is the last administrator, or the database fails.
-    pub async fn change_role(&self, id: i64, role: Role) -> Result<String, AccountError> {
+    pub async fn change_role(
+        &self,
+        id: i64,
+        role: Role,
+        now_ms: UnixMillis,
+    ) -> Result<Changed, AccountError> {
         let tx = self.begin().await?;
+        turns::within(&tx, Duty::Rights).await?;
         let row = found(&tx, id).await?;
         if role != Role::Admin {
             keep_an_admin(&tx, &row).await?;
         }
-        user_account::Entity::update_many()
-            .col_expr(user_account::Column::Role, Expr::value(role.as_str()))
-            .filter(user_account::Column::Id.eq(id))
-            .exec(&tx)
-            .await?;
-        end_sessions(&tx, id).await?;
+        let revoked = give_role(&tx, &row, role, now_ms).await?;
         tx.commit().await?;
-        Ok(row.name)
+        Ok(Changed {
+            name: row.name,
+            revoked,
+        })
     }
 
-    /// Lets nobody sign in with an account any more and ends its sessions, or lets them again. Gives its name.
+    /// Lets nobody sign in with an account any more, ends its sessions and revokes its tokens; or lets them sign in
+    /// again, without those.
     ///
     /// # Errors
     /// When there is none, it is the last administrator, or the database fails.
@@ -172,12 +189,15 @@ impl Store {
         &self,
         id: i64,
         since_ms: Option<UnixMillis>,
-    ) -> Result<String, AccountError> {
+    ) -> Result<Changed, AccountError> {
         let tx = self.begin().await?;
+        turns::within(&tx, Duty::Rights).await?;
         let row = found(&tx, id).await?;
-        if since_ms.is_some() {
+        let mut revoked = Vec::new();
+        if let Some(now_ms) = since_ms {
             keep_an_admin(&tx, &row).await?;
             end_sessions(&tx, id).await?;
+            revoked = revoke_with(&tx, &row.name, None, now_ms).await?;
         }
         user_account::Entity::update_many()
             .col_expr(user_account::Column::DisabledAt, Expr::value(since_ms))
@@ -185,7 +205,10 @@ impl Store {
             .exec(&tx)
             .await?;
         tx.commit().await?;
-        Ok(row.name)
+        Ok(Changed {
+            name: row.name,
+            revoked,
+        })
     }
 
     /// Gives a local account a password of ours, which its person must change, and ends its sessions. Gives its name
@@ -255,7 +278,8 @@ impl Store {
         Ok(row.map(|r| r.locked_until).filter(|until| *until > now_ms))
     }
 
-    /// Notes a failed sign-in; gives until when the name is locked by it.
+    /// Notes a failed sign-in; gives until when the name is locked, by it or already. What fails while a lock runs was
+    /// on its way before it, and changes nothing.
     ///
     /// # Errors
     /// When the database fails.
@@ -267,27 +291,13 @@ impl Store {
     ) -> Result<Option<UnixMillis>, StoreError> {
         let key = digest(name);
         let tx = self.begin().await?;
-        let fresh = login_failure::ActiveModel {
-            name_digest: Set(key.clone()),
-            failures: Set(0),
-            last_at: Set(now_ms),
-            locked_until: Set(0),
-            ..Default::default()
-        };
-        let conflict = OnConflict::column(login_failure::Column::NameDigest)
-            .do_nothing()
-            .to_owned();
-        login_failure::Entity::insert(fresh)
-            .on_conflict(conflict)
-            .exec_without_returning(&tx)
-            .await?;
-        let row = login_failure::Entity::find()
-            .filter(login_failure::Column::NameDigest.eq(&key))
-            .lock_exclusive()
-            .one(&tx)
-            .await?;
-        let before = row.filter(|r| now_ms - r.last_at <= limits.lock_ms);
-        let failures = before.map_or(0, |r| r.failures) + 1;
+        let row = held_failures(&tx, &key, now_ms).await?;
+        if row.locked_until > now_ms {
+            tx.commit().await?;
+            return Ok(Some(row.locked_until));
+        }
+        let in_a_row = now_ms - row.last_at <= limits.lock_ms;
+        let failures = if in_a_row { row.failures + 1 } else { 1 };
         let locked = failures >= i64::from(limits.failures);
         let until = if locked { now_ms + limits.lock_ms } else { 0 };
         // the next row begins after the lock
@@ -302,6 +312,7 @@ impl Store {
         if login_failure::Entity::find().count(&tx).await? > FAILURES_KEPT_MAX {
             login_failure::Entity::delete_many()
                 .filter(login_failure::Column::LastAt.lt(now_ms - limits.lock_ms))
+                .filter(login_failure::Column::LockedUntil.lte(now_ms))
                 .exec(&tx)
                 .await?;
         }
@@ -309,14 +320,31 @@ impl Store {
         Ok(locked.then_some(until))
     }
 
-    /// Forgets failed sign-ins: somebody signed in, or an administrator unlocked the account.
+    /// Forgets the failed sign-ins of a name whose right password was given; gives until when the name is locked, where
+    /// it was locked meanwhile: then nobody is let in.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn forget_failed_logins(&self, name: &str) -> Result<(), StoreError> {
+    pub async fn login_fits(
+        &self,
+        name: &str,
+        now_ms: UnixMillis,
+    ) -> Result<Option<UnixMillis>, StoreError> {
+        let key = digest(name);
         let tx = self.begin().await?;
-        forget_failures(&tx, name).await?;
-        tx.commit().await
+        login_failure::Entity::delete_many()
+            .filter(login_failure::Column::NameDigest.eq(&key))
+            .filter(login_failure::Column::LockedUntil.lte(now_ms))
+            .exec(&tx)
+            .await?;
+        // What is left is locked; the delete waited for whoever was about to lock it.
+        let left = login_failure::Entity::find()
+            .filter(login_failure::Column::NameDigest.eq(&key))
+            .filter(login_failure::Column::LockedUntil.gt(now_ms))
+            .one(&tx)
+            .await?;
+        tx.commit().await?;
+        Ok(left.map(|row| row.locked_until))
     }
 
     /// Unlocks an account; gives its name.
@@ -332,7 +360,8 @@ impl Store {
     }
 
     /// The account of somebody whom single sign-on vouches for, made at the first time; its role is what the groups
-    /// say now, and where that changed, earlier sessions end. `None` where it is disabled.
+    /// say now, and where that changed, earlier sessions end and tokens that it could not have any more are revoked,
+    /// whose names are given. `None` where it is disabled.
     ///
     /// # Errors
     /// When the name breaks a rule or another account has it, or the database fails.
@@ -342,7 +371,7 @@ impl Store {
         name: &str,
         role: Role,
         now_ms: UnixMillis,
-    ) -> Result<Option<User>, AccountError> {
+    ) -> Result<Option<(User, Vec<String>)>, AccountError> {
         check_name(name)?;
         // The second look finds what another browser of this person made at the moment of the first. Who is still not
         // found then is another of that name.
@@ -362,8 +391,9 @@ impl Store {
         name: &str,
         role: Role,
         now_ms: UnixMillis,
-    ) -> Result<Option<User>, AccountError> {
+    ) -> Result<Option<(User, Vec<String>)>, AccountError> {
         let tx = self.begin().await?;
+        let mut revoked = Vec::new();
         let known = user_account::Entity::find()
             .filter(user_account::Column::Subject.eq(subject))
             .one(&tx)
@@ -372,12 +402,7 @@ impl Store {
             Some(row) if row.disabled_at.is_some() => return Ok(None),
             Some(row) => {
                 if row.role != role.as_str() {
-                    user_account::Entity::update_many()
-                        .col_expr(user_account::Column::Role, Expr::value(role.as_str()))
-                        .filter(user_account::Column::Id.eq(row.id))
-                        .exec(&tx)
-                        .await?;
-                    end_sessions(&tx, row.id).await?;
+                    revoked = give_role(&tx, &row, role, now_ms).await?;
                 }
                 row
             }
@@ -397,11 +422,12 @@ impl Store {
             }
         };
         tx.commit().await?;
-        Ok(Some(User {
+        let user = User {
             id: row.id,
             name: row.name,
             role,
-        }))
+        };
+        Ok(Some((user, revoked)))
     }
 
     /// Whether this is the password of this account; for deeds that ask for it again.
@@ -427,7 +453,52 @@ async fn found(tx: &DatabaseTransaction, id: i64) -> Result<user_account::Model,
     row.ok_or(AccountError::Unknown)
 }
 
-/// Somebody else must be left who can make accounts.
+/// The counter of a name, made where there is none; nobody else changes it before this transaction ends.
+async fn held_failures(
+    tx: &DatabaseTransaction,
+    key: &str,
+    now_ms: UnixMillis,
+) -> Result<login_failure::Model, StoreError> {
+    let fresh = login_failure::ActiveModel {
+        name_digest: Set(key.to_owned()),
+        failures: Set(0),
+        last_at: Set(now_ms),
+        locked_until: Set(0),
+        ..Default::default()
+    };
+    // An update that changes nothing holds a row that is there; one that is only looked for may be gone by then.
+    let conflict = OnConflict::column(login_failure::Column::NameDigest)
+        .update_column(login_failure::Column::NameDigest)
+        .to_owned();
+    login_failure::Entity::insert(fresh)
+        .on_conflict(conflict)
+        .exec_without_returning(tx)
+        .await?;
+    let row = login_failure::Entity::find()
+        .filter(login_failure::Column::NameDigest.eq(key))
+        .one(tx)
+        .await?;
+    row.ok_or_else(|| StoreError::RecordNotFound("the counter of failed sign-ins".to_owned()))
+}
+
+/// Another role: sessions of before end, and so do tokens that go with lost rights, whose names are given.
+async fn give_role(
+    tx: &DatabaseTransaction,
+    row: &user_account::Model,
+    role: Role,
+    now_ms: UnixMillis,
+) -> Result<Vec<String>, StoreError> {
+    user_account::Entity::update_many()
+        .col_expr(user_account::Column::Role, Expr::value(role.as_str()))
+        .filter(user_account::Column::Id.eq(row.id))
+        .exec(tx)
+        .await?;
+    end_sessions(tx, row.id).await?;
+    revoke_with(tx, &row.name, Some(role), now_ms).await
+}
+
+/// Somebody else must be left who can make accounts. Whoever asks has [`Duty::Rights`]: a lock on this row alone would
+/// let two administrators take the role from each other at once.
 async fn keep_an_admin(
     tx: &DatabaseTransaction,
     row: &user_account::Model,

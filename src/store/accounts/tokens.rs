@@ -2,8 +2,8 @@
 
 use sea_orm::sea_query::Expr;
 use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder,
-    QuerySelect,
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, Condition, DatabaseTransaction, EntityTrait,
+    QueryFilter, QueryOrder, QuerySelect,
 };
 
 use super::{AccountError, Role, SEEN_WRITE_MS, TOKEN_PREFIX, check_name, digest, random_hex};
@@ -206,4 +206,53 @@ impl Store {
         tx.commit().await?;
         Ok(row.name)
     }
+}
+
+/// Revokes the tokens that go with rights which an account loses; gives their names.
+///
+/// Those that it made, unless it stays one who may make tokens: whoever made a token knows it. And those that act under
+/// its name, unless their role is the account's own (`role`; `None` where the account is disabled).
+pub(super) async fn revoke_with(
+    tx: &DatabaseTransaction,
+    account: &str,
+    role: Option<Role>,
+    now_ms: UnixMillis,
+) -> Result<Vec<String>, StoreError> {
+    if role == Some(Role::Admin) {
+        return Ok(Vec::new());
+    }
+    let mut under_its_name = Condition::all().add(api_token::Column::Name.eq(account));
+    if let Some(role) = role {
+        under_its_name = under_its_name.add(api_token::Column::Role.ne(role.as_str()));
+    }
+    let lost = Condition::any()
+        .add(api_token::Column::CreatedBy.eq(account))
+        .add(under_its_name);
+    let names: Vec<String> = api_token::Entity::find()
+        .select_only()
+        .column(api_token::Column::Name)
+        .filter(lost.clone())
+        .filter(still_works(now_ms))
+        .order_by_asc(api_token::Column::Id)
+        .limit(LISTED_MAX)
+        .into_tuple()
+        .all(tx)
+        .await?;
+    api_token::Entity::update_many()
+        .col_expr(api_token::Column::RevokedAt, Expr::value(now_ms))
+        .filter(lost)
+        .filter(still_works(now_ms))
+        .exec(tx)
+        .await?;
+    Ok(names)
+}
+
+/// Neither revoked nor run out.
+fn still_works(now_ms: UnixMillis) -> Condition {
+    let ends_later = Condition::any()
+        .add(api_token::Column::ExpiresAt.is_null())
+        .add(api_token::Column::ExpiresAt.gt(now_ms));
+    Condition::all()
+        .add(api_token::Column::RevokedAt.is_null())
+        .add(ends_later)
 }

@@ -1,4 +1,4 @@
-//! What a delivery said, as it went out.
+//! What a delivery said, as it went out, and what it was answered.
 
 use sea_orm::entity::prelude::*;
 
@@ -13,6 +13,8 @@ pub struct Model {
     pub message: Option<String>,
     #[sea_orm(column_type = "Text", nullable)]
     pub receipt: Option<String>,
+    #[sea_orm(column_type = "Text", nullable)]
+    pub answer: Option<String>,
 }
 
 /// Joins are written as queries where they are needed.

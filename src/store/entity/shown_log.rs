@@ -11,7 +11,7 @@ pub struct Model {
     pub at: i64,
     #[sea_orm(column_type = "Text")]
     pub who: String,
-    /// list, study or audit
+    /// list, study, audit, opinions, api, fhir or intake
     #[sea_orm(column_type = "Text")]
     pub what: String,
     pub study_id: Option<i64>,

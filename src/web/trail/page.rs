@@ -5,7 +5,7 @@ use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 use chrono::{NaiveDate, TimeZone as _};
-use futures_util::stream;
+use futures_util::{Stream, StreamExt as _, stream};
 
 use super::super::WebState;
 use super::super::answer::{PageError, Problem, html};
@@ -14,6 +14,7 @@ use super::super::gate::Visitor;
 use super::super::view::Frame;
 use super::note;
 use super::words::{CHOICES, Row, row};
+use crate::store::StoreError;
 use crate::store::trail::{Entry, PAGE_ENTRIES, Wanted};
 
 /// Entries on a page.
@@ -147,7 +148,8 @@ pub(in crate::web) async fn export(
     let asked = Asked::read(&req, &state)?;
     let format = Format::parse(&asked.get("format"))?;
     note(&req, |n| n.subject = Some(format.extension().to_owned()));
-    Ok(download(format, "audit-trail", state, asked.wanted))
+    let found = entries(state, asked.wanted);
+    Ok(download(format, "audit-trail", found))
 }
 
 /// How entries are written.
@@ -169,6 +171,13 @@ impl Format {
         }
     }
 
+    fn lines(self, entries: &[Entry]) -> String {
+        match self {
+            Self::Csv => entries.iter().map(Entry::csv).collect(),
+            Self::JsonLines => entries.iter().map(Entry::json_line).collect(),
+        }
+    }
+
     fn extension(self) -> &'static str {
         match self {
             Self::Csv => "csv",
@@ -177,31 +186,37 @@ impl Format {
     }
 }
 
-/// An answer that is read page by page while it is sent, up to the end there was when it began.
+/// Some entries of an export.
+pub(super) type Part = Result<Vec<Entry>, StoreError>;
+
+/// Entries, read page by page while they are sent, up to the end there is when they are.
+pub(super) fn entries(state: web::Data<WebState>, wanted: Wanted) -> impl Stream<Item = Part> {
+    stream::unfold(Some(0), move |after| {
+        let (state, wanted) = (state.clone(), wanted.clone());
+        async move {
+            let found = match state.store.trail_after(&wanted, after?).await {
+                Ok(found) => found,
+                Err(e) => return Some((Err(e), None)),
+            };
+            let last = found.last()?.seq;
+            let more = found.len() as u64 == PAGE_ENTRIES;
+            Some((Ok(found), more.then_some(last)))
+        }
+    })
+}
+
+/// An answer that is made while it is sent.
 pub(super) fn download(
     format: Format,
     name: &str,
-    state: web::Data<WebState>,
-    wanted: Wanted,
+    entries: impl Stream<Item = Part> + 'static,
 ) -> HttpResponse {
     let head = (format == Format::Csv).then(|| Bytes::from(Entry::csv_head()));
-    let pages = stream::unfold(Some(0), move |after| {
-        let (state, wanted) = (state.clone(), wanted.clone());
-        async move {
-            let entries = match state.store.trail_after(&wanted, after?).await {
-                Ok(entries) => entries,
-                Err(e) => return Some((Err(std::io::Error::other(e)), None)),
-            };
-            let last = entries.last()?.seq;
-            let more = entries.len() as u64 == PAGE_ENTRIES;
-            let text: String = match format {
-                Format::Csv => entries.iter().map(Entry::csv).collect(),
-                Format::JsonLines => entries.iter().map(Entry::json_line).collect(),
-            };
-            Some((Ok(Bytes::from(text)), more.then_some(last)))
-        }
+    let lines = entries.map(move |found| {
+        let found = found.map_err(std::io::Error::other);
+        found.map(|entries| Bytes::from(format.lines(&entries)))
     });
-    let body = stream::StreamExt::chain(stream::iter(head.map(Ok)), pages);
+    let body = stream::iter(head.map(Ok)).chain(lines);
     let file = format!("attachment; filename=\"{name}.{}\"", format.extension());
     let mut response = HttpResponse::Ok();
     response.content_type(match format {

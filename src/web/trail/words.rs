@@ -66,6 +66,18 @@ pub(super) fn row(entry: &Entry, zone: chrono_tz::Tz) -> Row {
     }
 }
 
+/// The way in which a list was shown, in words.
+pub(super) fn way(code: &str) -> &str {
+    match code {
+        "list" => "Worklist",
+        "api" => "API",
+        "fhir" => "FHIR",
+        "intake" => "Intake",
+        "opinions" => "Second opinion",
+        other => other,
+    }
+}
+
 /// What was done, in words; an action that has none as it stands.
 pub(super) fn action(code: &str) -> &str {
     match code {
