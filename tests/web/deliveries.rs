@@ -9,19 +9,23 @@ use reqwest::{Client, StatusCode};
 
 use crate::site::{Site, browser, field, uid};
 
+/// Claims the next delivery to the room.
+async fn claimed(site: &Site) -> Batch {
+    let limits = OutboxSettings::default().retry_limits();
+    let (now_ms, storm) = (site.clock.now_ms(), &site.alerts.storm);
+    let claim = site.store.claim_delivery("room", now_ms, &limits, storm);
+    match claim.await {
+        Ok(Claim::Batch(batch)) => batch,
+        other => panic!("{other:?}"),
+    }
+}
+
 /// Claims the next delivery to the room and says what came of it.
 async fn attempt(site: &Site, outcome: &Outcome) -> Batch {
     let names = ["room".to_owned(), "pager".to_owned()];
     site.store.know_destinations(&names).await.unwrap();
     let limits = OutboxSettings::default().retry_limits();
-    let (now_ms, storm) = (site.clock.now_ms(), &site.alerts.storm);
-    let claim = site
-        .store
-        .claim_delivery("room", now_ms, &limits, storm)
-        .await;
-    let Ok(Claim::Batch(batch)) = claim else {
-        panic!("{claim:?}");
-    };
+    let (now_ms, batch) = (site.clock.now_ms(), claimed(site).await);
     let tried = Attempt {
         message: Some("Urgent study waits: place 1, K7QF".into()),
         ..outcome.clone().into()
@@ -137,14 +141,7 @@ async fn what_a_destination_answered_is_on_the_page_of_its_delivery_alone() {
     let names = ["room".to_owned(), "pager".to_owned()];
     site.store.know_destinations(&names).await.unwrap();
     let settle = async |attempt: Attempt| {
-        let (now_ms, storm) = (site.clock.now_ms(), &site.alerts.storm);
-        let claim = site
-            .store
-            .claim_delivery("room", now_ms, &limits, storm)
-            .await;
-        let Ok(Claim::Batch(batch)) = claim else {
-            panic!("{claim:?}");
-        };
+        let (now_ms, batch) = (site.clock.now_ms(), claimed(&site).await);
         let settled = site
             .store
             .settle_delivery(&batch, &attempt, now_ms, &limits, 0.0);
