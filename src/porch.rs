@@ -1,15 +1,17 @@
 //! Counts connections by address, so that whoever opens many and says nothing takes no places from others: one address
-//! may hold three of four.
+//! may hold three of four. And says seldom that somebody was turned away.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Addresses remembered before those that are gone are forgotten.
 const ADDRESSES_MAX: usize = 1024;
+/// That connections are turned away is logged at most so often.
+const SAY_EVERY: Duration = Duration::from_secs(10);
 
 /// Counts, by address, connections that places are kept from.
 #[derive(Debug)]
@@ -22,8 +24,12 @@ impl Porch {
     /// Before so many places: one address may stand here for three of four, at least for one.
     #[must_use]
     pub fn before(places: usize) -> Self {
+        Self::with_each(places * 3 / 4)
+    }
+
+    fn with_each(each_max: usize) -> Self {
         Self {
-            each_max: (places * 3 / 4).max(1),
+            each_max: each_max.max(1),
             addresses: Mutex::default(),
         }
     }
@@ -59,7 +65,7 @@ impl Porch {
     }
 }
 
-/// Places that all share, of which one address may hold three of four.
+/// Places that all share, of which one address may hold a part.
 #[derive(Debug)]
 pub struct Places {
     porch: Porch,
@@ -74,11 +80,20 @@ pub struct Place {
 }
 
 impl Places {
-    /// So many.
+    /// So many, of which one address may hold three of four.
     #[must_use]
     pub fn new(places: usize) -> Self {
         Self {
             porch: Porch::before(places),
+            all: Arc::new(Semaphore::new(places)),
+        }
+    }
+
+    /// So many, of which one address leaves others `kept`.
+    #[must_use]
+    pub fn leaving(places: usize, kept: usize) -> Self {
+        Self {
+            porch: Porch::with_each(places.saturating_sub(kept)),
             all: Arc::new(Semaphore::new(places)),
         }
     }
@@ -96,6 +111,35 @@ impl Places {
             _of_address: of_address,
             _of_all: of_all.map_err(|_| "too many at one time")?,
         })
+    }
+}
+
+/// When it may be said again that somebody was turned away: whoever connects in a loop must not fill the log.
+#[derive(Debug, Default)]
+pub struct Say(Mutex<Said>);
+
+#[derive(Debug, Default)]
+struct Said {
+    at: Option<Instant>,
+    unsaid: u64,
+}
+
+impl Say {
+    /// Counts one that was turned away. `Some` where that is to be said: of how many it was not said since the last time.
+    #[must_use]
+    pub fn now(&self) -> Option<u64> {
+        self.at(Instant::now())
+    }
+
+    fn at(&self, now: Instant) -> Option<u64> {
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let lately = |at: Instant| now.saturating_duration_since(at) < SAY_EVERY;
+        if said.at.is_some_and(lately) {
+            said.unsaid += 1;
+            return None;
+        }
+        said.at = Some(now);
+        Some(std::mem::take(&mut said.unsaid))
     }
 }
 
@@ -139,5 +183,26 @@ mod tests {
         drop(held);
         let again: Vec<Place> = (0..3).map(|_| places.take(third).unwrap()).collect();
         assert_eq!(again.len(), 3);
+    }
+
+    #[test]
+    fn one_address_leaves_as_many_as_are_kept() {
+        let places = Places::leaving(10, 2);
+        let [here, there]: [IpAddr; 2] = ["10.0.0.1", "10.0.0.2"].map(|a| a.parse().unwrap());
+        let held: Vec<Place> = (0..8).map(|_| places.take(here).unwrap()).collect();
+        assert!(places.take(here).unwrap_err().contains("its address"));
+        let others: Vec<Place> = (0..2).map(|_| places.take(there).unwrap()).collect();
+        assert_eq!(held.len() + others.len(), 10);
+    }
+
+    #[test]
+    fn what_happens_all_the_time_is_said_now_and_then() {
+        let (say, began) = (Say::default(), Instant::now());
+        assert_eq!(say.at(began), Some(0));
+        for _ in 0..1000 {
+            assert_eq!(say.at(began + SAY_EVERY / 2), None);
+        }
+        assert_eq!(say.at(began + SAY_EVERY), Some(1000));
+        assert_eq!(say.at(began + SAY_EVERY * 3), Some(0));
     }
 }

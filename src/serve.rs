@@ -57,6 +57,8 @@ pub use doors::Addresses;
 
 /// The norm table, in the binary.
 pub const NORM_TABLE: &str = include_str!("../norms/norms_synthseg_v0.json");
+/// The last words of a server that stops may take so long each.
+const LEAVING: Duration = Duration::from_secs(2);
 
 /// A running server.
 pub struct Server {
@@ -383,39 +385,41 @@ impl Server {
     /// # Errors
     /// The part that failed, and why.
     pub async fn run(mut self, stopping: impl Future<Output = ()>) -> Result<(), String> {
-        let outcome = tokio::select! {
-            () = stopping => Ok(()),
+        let (outcome, a_job_can_be_it) = tokio::select! {
+            () = stopping => (Ok(()), false),
             ended = self.tasks.join_next() => match ended {
-                Some(Ok(Err(e))) => Err(e),
-                Some(Err(e)) => Err(format!("a part of the server broke: {e}")),
-                _ => Err("a part of the server ended".into()),
+                // a listener, a page, reception: none of them runs jobs
+                Some(Ok(Err(e))) => (Err(e), false),
+                Some(Err(e)) => (Err(format!("a part of the server broke: {e}")), true),
+                _ => (Err("a part of the server ended".into()), false),
             },
         };
         if let Err(e) = &outcome {
             error!(error = %e, "stopping");
         }
-        self.end(outcome.is_ok()).await;
+        let why = outcome.as_ref().err().map(String::as_str);
+        self.end(why, a_job_can_be_it).await;
         outcome
     }
 
     /// Lets what is under way finish for a bounded time.
     pub async fn stop(self) {
-        self.end(true).await;
+        self.end(None, false).await;
     }
 
-    /// `in_order`: no part broke, so no job can be what broke it.
-    async fn end(mut self, in_order: bool) {
+    /// `why`: what broke, if anything did; `a_job_can_be_it`: whether that may have been a job's work.
+    async fn end(mut self, why: Option<&str>, a_job_can_be_it: bool) {
         self.stop.cancel();
         for network in &self.networks {
             network.interrupt();
         }
         let all = async { while self.tasks.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(Duration::from_secs(20), all).await;
-        let leave = async {
-            record::stopped(&self.store, &self.clock).await;
-            Presence::leave(&self.store, &self.clock, in_order).await;
-        };
-        let _ = tokio::time::timeout(Duration::from_secs(2), leave).await;
+        // first what others wait for, each in a time of its own
+        let leave = Presence::leave(&self.store, &self.clock, !a_job_can_be_it);
+        let _ = tokio::time::timeout(LEAVING, leave).await;
+        let say = record::stopped(&self.store, &self.clock, why);
+        let _ = tokio::time::timeout(LEAVING, say).await;
     }
 }
 

@@ -5,6 +5,8 @@
 mod common;
 #[path = "crash/durable.rs"]
 mod durable;
+#[path = "crash/ends.rs"]
+mod ends;
 #[path = "crash/fuzz.rs"]
 mod fuzz;
 #[path = "crash/log.rs"]
@@ -29,7 +31,7 @@ mod upgrade;
 
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
@@ -40,8 +42,15 @@ use firstread::store::Store;
 const RUNS: u32 = 2;
 const CLIENTS: usize = 3;
 
+/// The database of a server: at this URL, in the data folder where that is empty.
+async fn database_of(url: &str, data: &Path) -> sea_orm::DatabaseConnection {
+    let here = format!("sqlite://{}", data.join("firstread.db").display());
+    let url = if url.is_empty() { &here } else { url };
+    sea_orm::Database::connect(url).await.unwrap()
+}
+
 /// Three copies of a sample as three studies of three people.
-fn studies(folder: &std::path::Path) -> Vec<Vec<PathBuf>> {
+fn studies(folder: &Path) -> Vec<Vec<PathBuf>> {
     let files = dicom_files(&sample("one"));
     (0..CLIENTS)
         .map(|n| {

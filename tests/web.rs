@@ -26,6 +26,8 @@ mod fhir;
 mod first;
 #[path = "web/follow_up.rs"]
 mod follow_up;
+#[path = "web/left.rs"]
+mod left;
 #[path = "web/list.rs"]
 mod list;
 #[path = "web/live.rs"]

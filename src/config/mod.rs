@@ -302,7 +302,13 @@ fn secrets(variables: impl Iterator<Item = (String, String)>) -> Vec<(String, St
 fn in_words(error: figment::Error) -> String {
     let told = error.into_iter().map(|mut e| {
         let key = e.path.join(".");
-        let hidden = SECRETS.contains(&key.as_str()) || key.starts_with(WITH_SECRETS);
+        // a secret's own key, and a section in whose place something else stands, which may be the secret
+        let in_it = |secret: &str| {
+            let below = secret.strip_prefix(key.as_str());
+            below.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        let hidden =
+            SECRETS.into_iter().chain([WITH_SECRETS]).any(in_it) || key.starts_with(WITH_SECRETS);
         e.kind = match e.kind {
             Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected) if hidden => {
                 Kind::Message(format!("what is set is not shown, it must be {expected}"))
@@ -442,6 +448,11 @@ mod tests {
             ("[smtp]\npassword = x4711", "line 2"),
             ("[sso]\nclient_secret = 4711-11-26", "sso.client_secret"),
             ("[database]\nurl = 4711", "database.url"),
+            ("database = \"postgres://u:4711@h/x\"", "database"),
+            ("smtp = \"4711\"", "smtp"),
+            ("sso = 4711", "sso"),
+            ("alerts = \"4711\"", "alerts"),
+            ("database = [4711]", "database"),
             (
                 "[alerts]\ndestinations = \"[{secret=4711\"",
                 "alerts.destinations",

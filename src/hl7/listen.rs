@@ -17,7 +17,7 @@ use tracing::{error, info, warn};
 
 use super::mllp::{self, Deframer, FrameError};
 use super::receive::Receiver;
-use crate::porch::Places;
+use crate::porch::{Places, Say};
 use crate::tls::Live;
 
 /// Pause after a failed accept (too many open files, say).
@@ -43,6 +43,7 @@ pub async fn serve(
 ) {
     let places = Arc::new(Places::new(receiver.settings.connections_max));
     let shaking = Arc::new(Places::new(SHAKING_MAX));
+    let (unlisted, full) = (Say::default(), Say::default());
     let mut tasks = JoinSet::new();
     loop {
         let (stream, peer) = tokio::select! {
@@ -58,7 +59,9 @@ pub async fn serve(
             Some(_) = tasks.join_next() => continue,
         };
         if !receiver.settings.admits(peer) {
-            warn!(%peer, "HL7 connection refused: address not listed");
+            if let Some(more) = unlisted.now() {
+                warn!(%peer, more, "HL7 connection refused: address not listed");
+            }
             continue;
         }
         // by TLS a place is taken only once it is agreed on
@@ -69,7 +72,9 @@ pub async fn serve(
         let room = match room.take(peer) {
             Ok(room) => room,
             Err(why) => {
-                warn!(%peer, why, "HL7 connection closed");
+                if let Some(more) = full.now() {
+                    warn!(%peer, why, more, "HL7 connection closed");
+                }
                 continue;
             }
         };

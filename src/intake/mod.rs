@@ -10,6 +10,8 @@ mod recorder;
 mod settle;
 mod sink;
 mod tasks;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 pub use age::age_years;

@@ -1,10 +1,12 @@
 //! One task makes files and rows of objects, a batch at a time, behind the answer of most of them.
 
 use std::collections::{BTreeSet, HashMap};
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, mpsc, oneshot};
 use tracing::{error, warn};
 
@@ -56,6 +58,8 @@ pub struct Waiting {
     /// Who waits for what becomes of it.
     answer: Option<oneshot::Sender<Result<Kept, Refusal>>>,
     tries: u32,
+    /// It has its file and its row, or is kept aside.
+    done: bool,
 }
 
 #[derive(Debug)]
@@ -71,8 +75,8 @@ enum Source {
 }
 
 /// With its bytes at hand.
-struct Ready {
-    waiting: Waiting,
+struct Ready<'a> {
+    waiting: &'a mut Waiting,
     bytes: Bytes,
     digest: String,
 }
@@ -109,6 +113,7 @@ impl Waiting {
             },
             answer: verdict,
             tries: 0,
+            done: false,
         }
     }
 
@@ -129,6 +134,7 @@ impl Waiting {
             source: Source::Spool { path, digest },
             answer: Some(answer),
             tries: 0,
+            done: false,
         }
     }
 
@@ -198,11 +204,12 @@ impl Recorder {
     /// Tries until each object is recorded, kept aside, or (if it was not acknowledged) refused.
     async fn record_surely(&mut self, batch: Vec<Waiting>) {
         let mut parts = vec![batch];
-        while let Some(part) = parts.pop() {
-            let alone = part.len() == 1;
-            let Err(Failed { mut left, cause }) = self.record(part).await else {
+        while let Some(mut left) = parts.pop() {
+            let alone = left.len() == 1;
+            let Err(cause) = self.record(&mut left).await else {
                 continue;
             };
+            left.retain(|waiting| !waiting.done);
             error!(%cause, objects = left.len(), "could not record objects");
             for waiting in &mut left {
                 waiting.tries += u32::from(alone);
@@ -225,30 +232,29 @@ impl Recorder {
         }
     }
 
-    /// Makes files and rows of a batch. Another receiver may be getting images of the same study: one
-    /// looks and records at a time.
-    async fn record(&mut self, batch: Vec<Waiting>) -> Result<(), Failed> {
+    /// Makes files and rows of a batch; where that fails, what is not done is left. Another receiver may be getting
+    /// images of the same study: one looks and records at a time.
+    async fn record(&mut self, batch: &mut [Waiting]) -> Result<(), String> {
         let studies = batch.iter().map(|w| w.header.study_uid.as_str());
-        let turn = match self.parts.store.hold_studies(studies).await {
-            Ok(turn) => turn,
-            Err(e) => return Err(Failed::database(batch, &e)),
-        };
-        let outcome = self.record_alone(batch).await;
+        let turn = self.parts.store.hold_studies(studies).await;
+        let turn = turn.map_err(|e| unanswered(&e))?;
+        // A panic ends this try, and not recording: the next process would find the same objects, and end as well.
+        // What it held, a transaction too, is let go while it unwinds.
+        let recorded = AssertUnwindSafe(self.record_alone(batch)).catch_unwind();
+        let recorded = recorded.await;
+        if recorded.is_err() {
+            // may know rows of a transaction that was rolled back
+            self.recent.clear();
+        }
         if let Err(e) = turn.end().await {
             warn!(error = %e, "could not end a turn");
         }
-        outcome
+        recorded.unwrap_or_else(|_| Err("recording it broke (a panic)".to_owned()))
     }
 
-    async fn record_alone(&mut self, batch: Vec<Waiting>) -> Result<(), Failed> {
-        let ready = match self.read(batch).await {
-            Ok(ready) => ready,
-            Err(failed) => return Err(failed),
-        };
-        let verdicts = match self.judge(&ready).await {
-            Ok(verdicts) => verdicts,
-            Err(e) => return Err(Failed::database(waiting_of(ready), &e)),
-        };
+    async fn record_alone(&mut self, batch: &mut [Waiting]) -> Result<(), String> {
+        let ready = self.read(batch).await?;
+        let verdicts = self.judge(&ready).await.map_err(|e| unanswered(&e))?;
         let (mut new, mut again, mut aside) = (Vec::new(), Vec::new(), Vec::new());
         for (ready, verdict) in ready.into_iter().zip(verdicts) {
             match verdict {
@@ -257,15 +263,9 @@ impl Recorder {
                 Verdict::Conflict(reason) => aside.push((ready, reason)),
             }
         }
-        let outcome = self.keep_new(new).await;
-        if let Err(mut failed) = outcome {
-            // what is the same as one of these is not here before that is
-            failed.left.extend(waiting_of(again));
-            failed
-                .left
-                .extend(aside.into_iter().map(|(ready, _)| ready.waiting));
-            return Err(failed);
-        }
+        // what is the same as one of these is not here before that is
+        self.keep_new(new).await?;
+        self.ask_again(&again).await;
         for ready in again {
             if let Bytes::Spooled(path) = &ready.bytes {
                 let _ = tokio::fs::remove_file(path).await;
@@ -275,19 +275,39 @@ impl Recorder {
         self.put_aside(aside).await
     }
 
-    fn done(&self, mut waiting: Waiting, kept: Kept) {
+    /// What is sent again after its screening failed is screened again. The objects are kept either way.
+    async fn ask_again(&self, again: &[Ready<'_>]) {
+        let mut uids: Vec<&str> = again
+            .iter()
+            .map(|ready| ready.waiting.header.study_uid.as_str())
+            .collect();
+        uids.sort_unstable();
+        uids.dedup();
+        if uids.is_empty() {
+            return;
+        }
+        let now_ms = self.parts.clock.now_ms();
+        match self.parts.store.screen_failed_again(&uids, now_ms).await {
+            Ok(true) => self.parts.work.notify_one(),
+            Ok(false) => {}
+            Err(e) => warn!(error = %e, "could not ask for a screening once more"),
+        }
+    }
+
+    fn done(&self, waiting: &mut Waiting, kept: Kept) {
         match &kept {
             Kept::New => telemetry::objects("new", 1, waiting.size_bytes),
             Kept::Again => telemetry::objects("again", 1, 0),
             Kept::Quarantined(_) => telemetry::objects("quarantined", 1, 0),
         }
+        waiting.done = true;
         waiting.say(Ok(kept));
-        if let Source::Log { place, .. } = waiting.source {
-            self.pace.settled(place);
+        if let Source::Log { place, .. } = &waiting.source {
+            self.pace.settled(place.clone());
         }
     }
 
-    async fn read(&self, batch: Vec<Waiting>) -> Result<Vec<Ready>, Failed> {
+    async fn read<'a>(&self, batch: &'a mut [Waiting]) -> Result<Vec<Ready<'a>>, String> {
         let places: Vec<(Place, u32)> = batch
             .iter()
             .filter_map(|w| match &w.source {
@@ -298,7 +318,7 @@ impl Recorder {
             })
             .collect();
         let mut read = read_all(places, &self.pool).await.into_iter();
-        let (mut ready, mut left, mut cause) = (Vec::with_capacity(batch.len()), Vec::new(), None);
+        let (mut ready, mut cause) = (Vec::with_capacity(batch.len()), None);
         for waiting in batch {
             let got = match &waiting.source {
                 Source::Spool { path, digest } => {
@@ -316,21 +336,14 @@ impl Recorder {
                     bytes,
                     digest,
                 }),
-                Err(e) => {
-                    cause = Some(e);
-                    left.push(waiting);
-                }
+                Err(e) => cause = Some(e),
             }
         }
-        let Some(cause) = cause else {
-            return Ok(ready);
-        };
-        left.extend(waiting_of(ready));
-        Err(Failed { left, cause })
+        cause.map_or(Ok(ready), Err)
     }
 
     /// What is to become of each object: the first of equal ones in a batch wins.
-    async fn judge(&mut self, batch: &[Ready]) -> Result<Vec<Verdict>, StoreError> {
+    async fn judge(&mut self, batch: &[Ready<'_>]) -> Result<Vec<Verdict>, StoreError> {
         let headers = || batch.iter().map(|r| &r.waiting.header);
         let sop_uids = headers().map(|h| h.sop_instance_uid.clone()).collect();
         let mut digests = self.parts.store.known_objects(sop_uids).await?;
@@ -378,10 +391,10 @@ impl Recorder {
     }
 
     /// Keeps conflicting objects in quarantine with the reason.
-    async fn put_aside(&self, conflicts: Vec<(Ready, String)>) -> Result<(), Failed> {
-        let (mut left, mut cause) = (Vec::new(), None);
+    async fn put_aside(&self, conflicts: Vec<(Ready<'_>, String)>) -> Result<(), String> {
+        let mut cause = None;
         for (ready, reason) in conflicts {
-            let entry = conflict_entry(&ready.waiting, &reason);
+            let entry = conflict_entry(ready.waiting, &reason);
             let files = &self.parts.files;
             let kept = match ready.bytes {
                 Bytes::Spooled(path) => Ok(to_quarantine(files, &path, entry).await),
@@ -393,16 +406,13 @@ impl Recorder {
             };
             match noted {
                 Ok(()) => self.done(ready.waiting, Kept::Quarantined(reason)),
-                Err(e) => {
-                    cause = Some(format!("could not note quarantined objects: {e}"));
-                    left.push(ready.waiting);
-                }
+                Err(e) => cause = Some(format!("could not note quarantined objects: {e}")),
             }
         }
-        cause.map_or(Ok(()), |cause| Err(Failed { left, cause }))
+        cause.map_or(Ok(()), Err)
     }
 
-    async fn keep_new(&mut self, new: Vec<(Ready, String)>) -> Result<(), Failed> {
+    async fn keep_new(&mut self, new: Vec<(Ready<'_>, String)>) -> Result<(), String> {
         if new.is_empty() {
             return Ok(());
         }
@@ -415,10 +425,7 @@ impl Recorder {
         }
         let placed = place_all(objects).await;
         if let Some(e) = placed.into_iter().find_map(Result::err) {
-            return Err(Failed {
-                left: waiting,
-                cause: format!("could not make files of objects: {e}"),
-            });
+            return Err(format!("could not make files of objects: {e}"));
         }
         let settings = &self.parts.settings;
         let recorded = self
@@ -439,12 +446,12 @@ impl Recorder {
                 }
                 Ok(())
             }
-            Err(e) => Err(Failed::database(waiting, &e)),
+            Err(e) => Err(unanswered(&e)),
         }
     }
 
-    fn arrival(&self, ready: &Ready, path: &str) -> Arrival {
-        let object = &ready.waiting;
+    fn arrival(&self, ready: &Ready<'_>, path: &str) -> Arrival {
+        let object = &*ready.waiting;
         let header = object.header.clone();
         let own_result = header.series_uid.starts_with(OWN_UID_ROOT);
         let prior_days = self.parts.settings.prior_after_days;
@@ -467,7 +474,7 @@ impl Recorder {
     }
 
     /// Tells the watcher of series and the list.
-    async fn note_progress(&mut self, new: &[Waiting], touched: Vec<TouchedSeries>) {
+    async fn note_progress(&mut self, new: &[&mut Waiting], touched: Vec<TouchedSeries>) {
         let now = self.parts.clock.now_ms();
         let mut settle = self.settle.lock().await;
         for t in touched {
@@ -500,7 +507,7 @@ impl Recorder {
     /// the reason. Gives back what cannot even be kept aside.
     async fn give_up(&self, objects: Vec<Waiting>, cause: &str) -> Vec<Waiting> {
         let mut left = Vec::new();
-        for waiting in objects {
+        for mut waiting in objects {
             let Source::Log { place, .. } = &waiting.source else {
                 continue;
             };
@@ -517,7 +524,7 @@ impl Recorder {
                 }
             }
             match self.parts.store.quarantine(vec![entry]).await {
-                Ok(()) => self.done(waiting, Kept::Quarantined(reason)),
+                Ok(()) => self.done(&mut waiting, Kept::Quarantined(reason)),
                 Err(e) => {
                     error!(error = %e, "could not note an object that cannot be recorded");
                     left.push(waiting);
@@ -528,23 +535,8 @@ impl Recorder {
     }
 }
 
-/// What is still to be done of a batch, and why.
-struct Failed {
-    left: Vec<Waiting>,
-    cause: String,
-}
-
-impl Failed {
-    fn database(left: Vec<Waiting>, error: &StoreError) -> Self {
-        Self {
-            left,
-            cause: format!("the database does not answer: {error}"),
-        }
-    }
-}
-
-fn waiting_of(ready: Vec<Ready>) -> Vec<Waiting> {
-    ready.into_iter().map(|r| r.waiting).collect()
+fn unanswered(error: &StoreError) -> String {
+    format!("the database does not answer: {error}")
 }
 
 /// Objects in parts of which each fits into memory.

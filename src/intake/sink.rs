@@ -1,5 +1,6 @@
 //! Where reception hands its objects to: into the log, and with a word on what became of them.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -106,6 +107,7 @@ impl Intake {
         let recorder = Recorder::new(parts.clone(), settle.clone(), pace.clone());
         let mut tasks = Tasks::default();
         tasks.start("recording objects", recorder.run(waiting));
+        tasks.start("writing the object log", log.broken());
         let room_kib = u32::try_from(log_mib << 10).unwrap_or(u32::MAX);
         let intake = Arc::new(Self {
             queue,
@@ -147,7 +149,9 @@ impl Intake {
         for mut left in all {
             let objects = left.found.len();
             for found in std::mem::take(&mut left.found) {
-                match self.read_again(found) {
+                // what breaks our reading is as good as damaged: the next process would break on it as well
+                let read = catch_unwind(AssertUnwindSafe(|| self.read_again(found)));
+                match read.unwrap_or_else(|_| Err("reading it broke (a panic)".into())) {
                     Ok(item) => drop(self.queue.send(item).await),
                     Err(e) => {
                         error!(error = %e, "could not read an acknowledged object");

@@ -14,7 +14,7 @@ use tracing::{Instrument as _, error, info, info_span, warn};
 use crate::analysis::Analyst;
 use crate::clock::SharedClock;
 use crate::results::Results;
-use crate::store::jobs::{FOLLOW_UP, Job, RESULTS, VOLUMETRY};
+use crate::store::jobs::{FOLLOW_UP, Job, LOST_MAX, RESULTS, VOLUMETRY};
 use crate::store::{Store, StoreError};
 use crate::telemetry;
 
@@ -27,8 +27,6 @@ const HEARTBEAT: Duration = Duration::from_secs(2);
 const RETRY_MS: i64 = 2_000;
 /// ... so often at most: about a minute.
 const DOUBLED_MAX: i64 = 5;
-/// So often a job may lose its process, or lease: it may be what ends them.
-const LOST_MAX: i64 = 10;
 
 /// What a worker needs.
 pub struct Worker {
@@ -124,7 +122,7 @@ impl Worker {
         };
         let went = if outcome.is_ok() { "done" } else { "failed" };
         let settled = match outcome {
-            Ok(()) => self.store.finish_job(job).await,
+            Ok(()) => self.store.finish_job(job, true).await,
             Err(e) => self.failed(job, &e).await,
         };
         Some(said(job, went, settled))
@@ -169,7 +167,7 @@ impl Worker {
             VOLUMETRY => self.analyst.give_up_measuring(job.study_id, why).await?,
             _ => self.analyst.give_up(job.study_id, why).await?,
         }
-        self.store.finish_job(job).await
+        self.store.finish_job(job, false).await
     }
 }
 
@@ -256,7 +254,7 @@ mod tests {
             ended.as_deref(),
             Some("the process ended while it ran, 10 times")
         );
-        assert_eq!(said(14, 0), None, "a lease that ran out is no failure");
+        assert_eq!(said(14, 0), None, "what lost its lease is tried again");
         let begun = said(15, 0);
         assert_eq!(
             begun.as_deref(),

@@ -59,7 +59,7 @@ impl ObjectCourier {
         if batch.kind == TEST {
             return match echo(to, &self.ae_title).await {
                 Ok(()) => Outcome::Delivered.into(),
-                Err(e) => judge(&e).into(),
+                Err(e) => judge(e),
             };
         }
         match self.store.object_of_delivery(batch.id).await {
@@ -91,7 +91,7 @@ impl ObjectCourier {
             Ok(StoreOutcome::Refused(said)) => {
                 Attempt::from(Outcome::Never(format!("refused: {said}"))).with_answer(&said.comment)
             }
-            Err(e) => judge(&e).into(),
+            Err(e) => judge(e),
         }
     }
 
@@ -128,7 +128,7 @@ impl ObjectCourier {
                 Outcome::Later("stored, but the destination does not commit to keep it".into())
             }
             Ok(_) => Outcome::Delivered,
-            Err(e) => Outcome::Later(format!("stored, but not asked to commit: {e}")),
+            Err(e) => Outcome::Later(format!("stored, but not committed to: {e}")),
         }
     }
 }
@@ -152,10 +152,14 @@ fn transaction(destination: &str, uid: &str) -> String {
     derived_uid(OWN_UID_ROOT, &["commit", destination, uid])
 }
 
-fn judge(e: &SendError) -> Outcome {
-    if e.for_good() {
+fn judge(e: SendError) -> Attempt {
+    let outcome = if e.for_good() {
         Outcome::Never(e.to_string())
     } else {
         Outcome::Later(e.to_string())
+    };
+    match e {
+        SendError::Refused(_, said) => Attempt::from(outcome).with_answer(&said.comment),
+        _ => outcome.into(),
     }
 }

@@ -43,9 +43,10 @@ pub(super) async fn started(store: &Store, clock: &SharedClock, part: Part) -> R
     kept.map_err(database)
 }
 
-/// Keeps that the server was stopped.
-pub(super) async fn stopped(store: &Store, clock: &SharedClock) {
-    let kept = keep(store, clock, "system.stop", "as it was told".into()).await;
+/// Keeps that the server was stopped, and `why`, where it was not told to.
+pub(super) async fn stopped(store: &Store, clock: &SharedClock, why: Option<&str>) {
+    let detail = why.map_or_else(|| "as it was told".to_owned(), str::to_owned);
+    let kept = keep(store, clock, "system.stop", detail).await;
     if let Err(error) = kept {
         warn!(%error, "the audit trail does not say that the server stopped");
     }

@@ -103,6 +103,9 @@ pub enum AccountError {
     /// There is no such account or token, or not any more.
     #[error("there is no such account or token")]
     Unknown,
+    /// Who wants it lost the right to it meanwhile.
+    #[error("you are no administrator any more")]
+    NoMore,
     /// Nobody could make accounts any more.
     #[error("this is the last administrator who can sign in")]
     LastAdmin,
@@ -215,6 +218,22 @@ impl Store {
         name: &str,
         password: &str,
     ) -> Result<Option<User>, AccountError> {
+        let row = self.fitting(name, password).await?;
+        Ok(row.and_then(|row| {
+            Some(User {
+                role: Role::parse(&row.role)?,
+                id: row.id,
+                name: row.name,
+            })
+        }))
+    }
+
+    /// The account that name and password fit, as it was when they were compared.
+    async fn fitting(
+        &self,
+        name: &str,
+        password: &str,
+    ) -> Result<Option<user_account::Model>, AccountError> {
         if name.len() > NAME_BYTES_MAX || password.len() > PASSWORD_BYTES_MAX {
             return Ok(None);
         }
@@ -229,13 +248,7 @@ impl Store {
             None => decoy_hash().await?,
         };
         let fits = verify_password(password.to_owned(), hash).await?;
-        Ok(row.filter(|_| fits).and_then(|row| {
-            Some(User {
-                role: Role::parse(&row.role)?,
-                id: row.id,
-                name: row.name,
-            })
-        }))
+        Ok(row.filter(|_| fits))
     }
 
     /// Names of the accounts that read studies, in order.

@@ -3,11 +3,11 @@
 //! Why a table of our own and not a job library: see `docs/ARCHITECTURE.md`, "Jobs".
 
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, FromQueryResult, QueryFilter,
-    sea_query::Expr,
+    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, FromQueryResult,
+    QueryFilter, QuerySelect, sea_query::Expr,
 };
 
-use super::entity::job;
+use super::entity::{job, study};
 use super::{Store, StoreError};
 
 /// Screening of a study's series.
@@ -43,28 +43,34 @@ pub struct Job {
 
 /// No job is put off for longer: what seems to be was put off by a clock that was set back since.
 const PUT_OFF_MS_MAX: i64 = 600_000;
+/// So often a job may lose its process, or lease: it may be what ends them.
+pub const LOST_MAX: i64 = 10;
 /// What lost its process so often may be what ends it: of such jobs a process runs one at a time, so that no other is
 /// counted out with it.
 const ALONE_FROM: i64 = 2;
 
 /// Asks for work on a study, in the transaction of the fact that makes it necessary.
-/// Asking again for what is already waiting changes nothing but its generation; how often it ended its process stays.
+/// Asking again for what is already waiting changes nothing but its generation; how often it ended its process stays,
+/// and how long it is put off for that. But what is new has one try more: nobody looked at it yet.
 pub(crate) async fn enqueue(
     tx: &DatabaseTransaction,
     kind: &str,
     study_id: i64,
     run_after: i64,
 ) -> Result<(), StoreError> {
-    let sql = "INSERT INTO job (kind, study_id, run_after, generation, attempts) \
-               VALUES ($1, $2, $3, 1, 0) \
-               ON CONFLICT (kind, study_id) DO UPDATE SET \
-               generation = job.generation + 1, attempts = 0, \
-               run_after = CASE WHEN excluded.run_after < job.run_after \
-                           THEN excluded.run_after ELSE job.run_after END";
+    let sql = format!(
+        "INSERT INTO job (kind, study_id, run_after, generation, attempts) \
+         VALUES ($1, $2, $3, 1, 0) \
+         ON CONFLICT (kind, study_id) DO UPDATE SET \
+         generation = job.generation + 1, attempts = 0, \
+         interrupted = CASE WHEN job.interrupted < {LOST_MAX} THEN job.interrupted ELSE {LOST_MAX} - 1 END, \
+         run_after = CASE WHEN excluded.run_after < job.run_after AND job.interrupted < {ALONE_FROM} \
+                     THEN excluded.run_after ELSE job.run_after END"
+    );
     let values = vec![kind.into(), study_id.into(), run_after.into()];
     tx.execute_raw(sea_orm::Statement::from_sql_and_values(
         tx.get_database_backend(),
-        sql,
+        &sql,
         values,
     ))
     .await?;
@@ -133,6 +139,39 @@ impl Store {
         Ok(found)
     }
 
+    /// Asks for one more screening of those of these studies whose screening failed: their images came again, so
+    /// somebody wants it. Whether there were any.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn screen_failed_again(
+        &self,
+        study_uids: &[&str],
+        now_ms: i64,
+    ) -> Result<bool, StoreError> {
+        let failed = study::Entity::find()
+            .select_only()
+            .column(study::Column::Id)
+            .filter(study::Column::State.eq("failed"))
+            .filter(study::Column::StudyUid.is_in(study_uids.iter().copied()));
+        // a look costs no turn at writing; nearly always there is none
+        let ids: Vec<i64> = failed.into_tuple().all(self.read()).await?;
+        if ids.is_empty() {
+            return Ok(false);
+        }
+        let tx = self.begin().await?;
+        let sql = "INSERT INTO job (kind, study_id, run_after, generation, attempts) \
+                   VALUES ($1, $2, $3, 1, 0) ON CONFLICT (kind, study_id) DO NOTHING";
+        let mut asked = 0;
+        for id in ids {
+            let values = vec![SCREEN.into(), id.into(), now_ms.into()];
+            let said = tx.execute_raw(self.statement(sql, values)).await?;
+            asked += said.rows_affected();
+        }
+        tx.commit().await?;
+        Ok(asked > 0)
+    }
+
     /// Prolongs the lease of a job that is still being worked on. `false` where it is another's now.
     ///
     /// # Errors
@@ -149,12 +188,12 @@ impl Store {
         Ok(kept.rows_affected > 0)
     }
 
-    /// Removes a finished job, or frees it to run again where it was asked for meanwhile.
-    /// One whose lease is another's now is left to that.
+    /// Removes a job that is over, done or given up, or frees it to run again where it was asked for meanwhile.
+    /// One whose lease is another's now is left to that. `done`: its work does not end processes, then.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn finish_job(&self, job: &Job) -> Result<(), StoreError> {
+    pub async fn finish_job(&self, job: &Job, done: bool) -> Result<(), StoreError> {
         let tx = self.begin().await?;
         job::Entity::delete_many()
             .filter(job::Column::Id.eq(job.id))
@@ -162,12 +201,14 @@ impl Store {
             .filter(job::Column::LeasedBy.eq(&job.worker))
             .exec(&tx)
             .await?;
-        job::Entity::update_many()
+        let mut again = job::Entity::update_many()
             .col_expr(job::Column::LeasedUntil, Expr::value(Option::<i64>::None))
             .filter(job::Column::Id.eq(job.id))
-            .filter(job::Column::LeasedBy.eq(&job.worker))
-            .exec(&tx)
-            .await?;
+            .filter(job::Column::LeasedBy.eq(&job.worker));
+        if done {
+            again = again.col_expr(job::Column::Interrupted, Expr::value(0));
+        }
+        again.exec(&tx).await?;
         tx.commit().await
     }
 
@@ -193,14 +234,18 @@ impl Store {
         tx.commit().await
     }
 
-    /// Whether a screening waits or runs.
+    /// Whether a screening waits or runs. One that runs alone may be waiting for whoever asks, and is not waited for.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn screening_waits(&self, now_ms: i64) -> Result<bool, StoreError> {
+        let waited_for = Condition::any()
+            .add(job::Column::Interrupted.lt(ALONE_FROM))
+            .add(job::Column::LeasedUntil.is_not_null());
         let waiting = job::Entity::find()
             .filter(job::Column::Kind.eq(SCREEN))
             .filter(job::Column::RunAfter.lte(now_ms))
+            .filter(waited_for)
             .one(self.read())
             .await?;
         Ok(waiting.is_some())
@@ -218,7 +263,6 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::entity::study;
     use sea_orm::{ActiveModelTrait, ActiveValue::Set};
 
     const NOW: i64 = 1_000_000;
@@ -281,7 +325,7 @@ mod tests {
             (later, SCREEN)
         );
         assert_eq!(claim(&store, VOLUMETRY).await, None, "a screening runs");
-        store.finish_job(&screening).await.unwrap();
+        store.finish_job(&screening, true).await.unwrap();
         assert!(!store.screening_waits(NOW).await.unwrap());
         assert_eq!(claim(&store, VOLUMETRY).await.unwrap().study_id, sooner);
         assert_eq!(claim(&store, VOLUMETRY).await.unwrap().study_id, later);
@@ -311,7 +355,61 @@ mod tests {
         assert_eq!(claim(&store, RESULTS).await, None);
         let screening = claim(&store, SCREEN).await.unwrap();
         assert_eq!(claim(&store, RESULTS).await, None, "still being screened");
-        store.finish_job(&screening).await.unwrap();
+        store.finish_job(&screening, true).await.unwrap();
         assert_eq!(claim(&store, RESULTS).await.unwrap().study_id, busy);
+    }
+
+    #[tokio::test]
+    async fn images_that_come_again_ask_for_what_failed_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(&folder).await;
+        let (failed, fine) = (study(&store, 90).await, study(&store, 5).await);
+        let tx = store.begin().await.unwrap();
+        study::Entity::update_many()
+            .col_expr(study::Column::State, Expr::value("failed"))
+            .filter(study::Column::Id.eq(failed))
+            .exec(&tx)
+            .await
+            .unwrap();
+        tx.commit().await.unwrap();
+        let again = async || {
+            let uids = ["1.2.90", "1.2.5", "1.2.7"];
+            store.screen_failed_again(&uids, NOW).await.unwrap()
+        };
+        assert!(again().await);
+        assert!(!again().await, "it waits already");
+        assert_eq!(claim(&store, SCREEN).await.unwrap().study_id, failed);
+        assert_eq!(claim(&store, SCREEN).await, None, "{fine} needs none");
+    }
+
+    #[tokio::test]
+    async fn what_is_new_is_tried_once_more_and_no_sooner() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(&folder).await;
+        let id = study(&store, 5).await;
+        ask(&store, SCREEN, id, NOW).await;
+        let ended = async |times: i64, run_after: i64| {
+            let tx = store.begin().await.unwrap();
+            job::Entity::update_many()
+                .col_expr(job::Column::Interrupted, Expr::value(times))
+                .col_expr(job::Column::RunAfter, Expr::value(run_after))
+                .exec(&tx)
+                .await
+                .unwrap();
+            tx.commit().await.unwrap();
+        };
+        ended(LOST_MAX, NOW + 80_000).await;
+        ask(&store, SCREEN, id, NOW).await;
+        assert_eq!(claim(&store, SCREEN).await, None, "put off as before");
+        ended(LOST_MAX, NOW).await;
+        ask(&store, SCREEN, id, NOW).await;
+        assert!(store.screening_waits(NOW).await.is_ok_and(|waits| !waits));
+        let job = claim(&store, SCREEN).await.unwrap();
+        assert_eq!(job.interrupted, LOST_MAX - 1);
+        assert!(store.screening_waits(NOW).await.unwrap(), "it runs");
+        // asked for while it ran, and it went well: nothing is held against the next
+        ask(&store, SCREEN, id, NOW).await;
+        store.finish_job(&job, true).await.unwrap();
+        assert_eq!(claim(&store, SCREEN).await.unwrap().interrupted, 0);
     }
 }

@@ -221,7 +221,8 @@ pub(super) async fn make(
         n.subject = Some(name.to_owned());
         n.detail = Some(format!("role {}", role.as_str()));
     });
-    let invited = state.store.invite(name, role, state.clock.now_ms()).await;
+    let (by, now_ms) = (&visitor.user.name, state.clock.now_ms());
+    let invited = state.store.invite(by, name, role, now_ms).await;
     let done = invited.map(|password| {
         let what = format!("Password of {name}, to be changed at the first sign-in");
         (name.to_owned(), Some((what, password)))
@@ -238,6 +239,8 @@ pub(super) async fn change(
 ) -> Result<HttpResponse, PageError> {
     check_csrf(given(&form, "csrf"), &visitor)?;
     let (store, now_ms, deed) = (&state.store, state.clock.now_ms(), given(&form, "deed"));
+    let me = visitor.user.name.as_str();
+    let by = Some(me);
     let mut words = deed.to_owned();
     let mut revoked = Vec::new();
     let only = |name: String| (name, None);
@@ -249,12 +252,12 @@ pub(super) async fn change(
         "role" => {
             let role = role_of(&form)?;
             words = format!("role {}", role.as_str());
-            store.change_role(*id, role, now_ms).await.map(rights)
+            store.change_role(by, *id, role, now_ms).await.map(rights)
         }
-        "disable" => store.disable(*id, Some(now_ms)).await.map(rights),
-        "enable" => store.disable(*id, None).await.map(rights),
+        "disable" => store.disable(by, *id, Some(now_ms)).await.map(rights),
+        "enable" => store.disable(by, *id, None).await.map(rights),
         "unlock" => store.unlock(*id).await.map(only),
-        "password" => store.reset_password(*id).await.map(|(name, password)| {
+        "password" => store.reset_password(me, *id).await.map(|(name, password)| {
             let what = format!("Password of {name}, to be changed at the next sign-in");
             (name, Some((what, password)))
         }),

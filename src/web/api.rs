@@ -66,17 +66,13 @@ struct KeptOrder<'a> {
 pub(super) async fn put_order(
     req: HttpRequest,
     accession: web::Path<String>,
-    body: Result<web::Bytes, actix_web::Error>,
+    body: web::Bytes,
     state: web::Data<WebState>,
     holder: web::ReqData<TokenHolder>,
 ) -> Result<HttpResponse, ApiError> {
     let accession = check_accession(&accession)?;
     // each token has keys of its own
     let key = digest(&format!("{}:{}", holder.id, idempotency_key(&req)?));
-    let body = body.map_err(|_| {
-        let detail = "The body did not come whole, or is too large for an order.";
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "bad_body", detail)
-    })?;
     let priority = check_order(&body)?;
     let asked = digest(&format!("PUT order\n{accession}\n{}", priority.as_str()));
     if let Some(answer) = earlier(&state, &key, &asked).await? {

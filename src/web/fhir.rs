@@ -177,7 +177,7 @@ pub(super) async fn read(
 /// `PUT /fhir/ServiceRequest/{id}`: its priority, as an order of the RIS; anything else stays as it is.
 pub(super) async fn update(
     path: web::Path<(String, String)>,
-    body: Result<web::Bytes, actix_web::Error>,
+    body: web::Bytes,
     state: web::Data<WebState>,
     holder: web::ReqData<TokenHolder>,
 ) -> Result<HttpResponse, FhirError> {
@@ -186,10 +186,6 @@ pub(super) async fn update(
         let detail = "Only the priority of a ServiceRequest can be updated.";
         return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "read_only", detail).into());
     }
-    let body = body.map_err(|_| {
-        let detail = "The body did not come whole, or is too large for an order.";
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "bad_body", detail)
-    })?;
     let wanted: Value = serde_json::from_slice(&body)
         .map_err(|e| Problem::bad_request("bad_json", format!("The body is no JSON: {e}.")))?;
     if wanted["resourceType"] != "ServiceRequest" || wanted["id"] != id.as_str() {

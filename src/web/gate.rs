@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actix_web::body::BoxBody;
-use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
@@ -13,8 +13,10 @@ use subtle::ConstantTimeEq;
 
 use super::WebState;
 use super::answer::Problem;
+use super::deeds::{self, has_nul, nul};
 use super::routes::{self, Access};
 use super::scopes::scope_of;
+use super::shown;
 use super::trail;
 use crate::store::accounts::{Role, TokenHolder, User};
 
@@ -24,9 +26,6 @@ pub(super) const SESSION_COOKIE: &str = "firstread_session";
 const BEFORE_CHANGE: [&str; 3] = ["/account", "/account/password", "/logout"];
 /// Longest path with query; longer ones are nobody's honest wish.
 const TARGET_BYTES_MAX: usize = 8 * 1024;
-
-/// What browsers send forms as.
-const FORM: &str = "application/x-www-form-urlencoded";
 
 /// Only our own files, nothing inline, in nobody's frame.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
@@ -121,58 +120,40 @@ pub(super) async fn check(
     req: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    let mut req = req;
     let mut admitted = admit(&req).await;
+    if !deeds::is_deed(&req) {
+        let response = match admitted {
+            Ok(()) => next.call(req).await?,
+            Err(response) => req.into_response(response),
+        };
+        return Ok(trail::keep(response).await);
+    }
+    let mut req = req;
+    let mut place = None;
     if admitted.is_ok() {
-        admitted = without_nul(&mut req).await;
+        admitted = deeds::whole(&mut req).await;
     }
-    let response = match admitted {
-        Ok(()) => next.call(req).await?,
-        Err(response) => req.into_response(response),
+    if admitted.is_ok() {
+        admitted = match deeds::place(&req) {
+            Ok(free) => {
+                place = free;
+                Ok(())
+            }
+            Err(full) => Err(refusal(req.path(), &full)),
+        };
+    }
+    let work = async move {
+        match admitted {
+            Ok(()) => next.call(req).await,
+            Err(response) => Ok(req.into_response(response)),
+        }
     };
-    Ok(trail::keep(response).await)
-}
-
-/// Refuses a form with a NUL in it: no text here has one, and PostgreSQL keeps none. What was read is put back
-/// for the handler.
-async fn without_nul(req: &mut ServiceRequest) -> Result<(), HttpResponse> {
-    let kind = req.headers().get(header::CONTENT_TYPE);
-    if !kind.is_some_and(|k| k.as_bytes().starts_with(FORM.as_bytes())) {
-        return Ok(());
-    }
-    let Ok(form) = req.extract::<web::Bytes>().await else {
-        let detail = "The form did not come whole, or is too large.";
-        let status = StatusCode::PAYLOAD_TOO_LARGE;
-        return Err(Problem::new(status, "bad_body", detail).page());
-    };
-    if has_nul(&form) {
-        return Err(nul().page());
-    }
-    req.set_payload(Payload::from(form));
-    Ok(())
-}
-
-/// Whether a percent-encoded text has a NUL.
-fn has_nul(text: &[u8]) -> bool {
-    text.contains(&0) || text.windows(3).any(|three| three == b"%00")
-}
-
-fn nul() -> Problem {
-    Problem::bad_request(
-        "nul",
-        "A NUL character is in what was sent; nothing here has one.",
-    )
+    deeds::to_its_end(work, place).await
 }
 
 async fn admit(req: &ServiceRequest) -> Result<(), HttpResponse> {
     let path = req.path();
-    let refuse = |problem: Problem| {
-        if path.starts_with("/api/") || is_fhir(path) {
-            for_program(path, &problem)
-        } else {
-            problem.page()
-        }
-    };
+    let refuse = |problem: Problem| refusal(path, &problem);
     if req.uri().path_and_query().map_or(0, |t| t.as_str().len()) > TARGET_BYTES_MAX {
         let detail = "The address is too long.";
         return Err(refuse(Problem::new(
@@ -208,6 +189,15 @@ async fn admit(req: &ServiceRequest) -> Result<(), HttpResponse> {
             let scope = scope_of(req.method(), &pattern);
             admit_program(req, roles, scope).await
         }
+    }
+}
+
+/// In the words of whoever asks at this address: a program or a person.
+pub(super) fn refusal(path: &str, problem: &Problem) -> HttpResponse {
+    if path.starts_with("/api/") || is_fhir(path) {
+        for_program(path, problem)
+    } else {
+        problem.page()
     }
 }
 
@@ -294,7 +284,7 @@ async fn admit_visitor(req: &ServiceRequest, roles: &[Role]) -> Result<(), HttpR
 
 /// Requests that a page makes by itself: they keep no session alive and are not sent to the login page.
 fn is_background(req: &ServiceRequest) -> bool {
-    req.path() == "/events" || req.query_string().split('&').any(|p| p == "fragment=1")
+    req.path() == "/events" || shown::asked_by_script(req.request())
 }
 
 /// A page that a timer loaded again: browsers say `Sec-Fetch-User` only where a person did it.

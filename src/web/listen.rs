@@ -4,9 +4,9 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix_http::error::DispatchError;
 use actix_http::{HttpService, Protocol};
@@ -26,15 +26,13 @@ use tokio_util::sync::CancellationToken;
 use super::settings::WebSettings;
 use super::{WebState, gate, routes};
 use crate::dicom::receive::Network;
-use crate::porch::Porch;
+use crate::porch::{Porch, Say};
 use crate::tls::Live;
 
 /// How long open requests may go on after the server was told to stop.
 const SHUTDOWN_SECONDS: u64 = 3;
 /// A client that does not close its side in time is cut off.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// That connections are turned away is logged at most so often.
-const SAY_EVERY: Duration = Duration::from_secs(10);
 
 /// What serves on `listener`, with `https` by TLS alone; idle connections end once `stop` is cancelled.
 ///
@@ -82,8 +80,7 @@ struct Door {
     proxies: Vec<Network>,
     tls: Option<TlsAcceptor>,
     handshake_timeout: Duration,
-    /// When it was last said that somebody is turned away.
-    said: Mutex<Option<Instant>>,
+    full: Say,
 }
 
 impl Door {
@@ -98,7 +95,7 @@ impl Door {
             proxies: settings.trusted_proxies.clone(),
             tls: tls.transpose()?,
             handshake_timeout: Duration::from_secs(settings.header_timeout_seconds),
-            said: Mutex::new(None),
+            full: Say::default(),
         })
     }
 
@@ -132,18 +129,12 @@ impl Door {
         }
         let place = self.porch.try_enter(peer);
         if place.is_none() {
-            self.say_full(peer);
+            if let Some(more) = self.full.now() {
+                tracing::warn!(%peer, more, "HTTP connections closed: too many of one address at one time (web.connections_max)");
+            }
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
         Ok(place)
-    }
-
-    fn say_full(&self, peer: IpAddr) {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if said.is_none_or(|at| at.elapsed() >= SAY_EVERY) {
-            *said = Some(Instant::now());
-            tracing::warn!(%peer, "HTTP connections closed: too many of one address at one time (web.connections_max)");
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! What tells people says nothing about patients. What tells systems does, and their answers may repeat it:
 //! both are covered until someone asks for them by a button, and that is kept too.
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 use serde::Deserialize;
 
@@ -11,6 +11,7 @@ use super::WebState;
 use super::answer::{PageError, Problem, html};
 use super::deliveries::{Delivery, delivery};
 use super::gate::{Visitor, check_csrf};
+use super::trail::note;
 use super::view::Frame;
 use super::words;
 use crate::store::messages::MessageView;
@@ -58,25 +59,28 @@ pub(super) struct Asked {
 }
 
 pub(super) async fn page(
+    req: HttpRequest,
     id: web::Path<i64>,
     state: web::Data<WebState>,
     visitor: web::ReqData<Visitor>,
 ) -> Result<HttpResponse, PageError> {
-    show(*id, false, &state, &visitor).await
+    show(&req, *id, false, &state, &visitor).await
 }
 
 /// `POST /deliveries/{id}/message`: the same with what identifies the patient.
 pub(super) async fn uncover(
+    req: HttpRequest,
     id: web::Path<i64>,
     state: web::Data<WebState>,
     visitor: web::ReqData<Visitor>,
     asked: web::Form<Asked>,
 ) -> Result<HttpResponse, PageError> {
     check_csrf(&asked.csrf, &visitor)?;
-    show(*id, true, &state, &visitor).await
+    show(&req, *id, true, &state, &visitor).await
 }
 
 async fn show(
+    req: &HttpRequest,
     id: i64,
     uncovered: bool,
     state: &WebState,
@@ -88,6 +92,10 @@ async fn show(
     let Some((row, said)) = found else {
         return Err(Problem::not_found("There is no such delivery.").into());
     };
+    if uncovered {
+        // the number of a delivery does not say whom its message names
+        note(req, |n| n.study_uid.clone_from(&row.study_uid));
+    }
     let at = |ms| words::exact_time(ms, zone);
     let said_at = said.as_ref().map(|s| at(s.at)).unwrap_or_default();
     let (whole, answer) = said.map_or((None, None), |s| (s.message, s.answer));

@@ -12,6 +12,7 @@ mod api;
 mod assets;
 mod budget;
 mod client;
+mod deeds;
 mod deliveries;
 mod destinations;
 mod fhir;
@@ -73,6 +74,7 @@ use crate::alerts::Alerts;
 use crate::clock::{SharedClock, UnixMillis};
 use crate::dicom::send::DestinationSettings as ObjectDestination;
 use crate::fhir::subscription::Subscription;
+use crate::porch::Places;
 use crate::report::Reporter;
 use crate::store::Store;
 use crate::store::filters::Choices;
@@ -121,6 +123,8 @@ pub struct WebState {
     /// Told when a destination came or went.
     pub roll_call: Arc<Notify>,
     throttle: Arc<Throttle>,
+    /// Deeds under way.
+    deeds: Arc<Places>,
     listeners: Arc<Semaphore>,
     /// Where requests hand in what the audit trail keeps.
     trail: TrailDesk,
@@ -156,6 +160,7 @@ impl WebState {
     ) -> Self {
         Self {
             throttle: Arc::new(Throttle::default()),
+            deeds: Arc::new(Places::new(settings.connections_max)),
             listeners: Arc::new(Semaphore::new(settings.live_listeners_max)),
             trail: TrailDesk::default(),
             recent: Arc::default(),

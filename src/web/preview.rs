@@ -1,6 +1,6 @@
 //! `/destinations/{name}/preview`: what a destination of results would get of a real study. Each look is kept.
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 use serde::Deserialize;
 
@@ -8,6 +8,7 @@ use super::WebState;
 use super::answer::{PageError, Problem, html};
 use super::gate::{Visitor, check_csrf};
 use super::messages::{View, cover};
+use super::trail::note;
 use super::view::Frame;
 use super::words;
 use crate::alerts::links::short_code;
@@ -52,26 +53,31 @@ pub(super) struct Asked {
 }
 
 pub(super) async fn page(
+    req: HttpRequest,
     name: web::Path<String>,
     state: web::Data<WebState>,
     visitor: web::ReqData<Visitor>,
     asked: web::Query<Asked>,
 ) -> Result<HttpResponse, PageError> {
-    show(&name, asked.into_inner().study, false, &state, &visitor).await
+    let study = asked.into_inner().study;
+    show(&req, &name, study, false, &state, &visitor).await
 }
 
 /// `POST`: the same with what identifies the patient.
 pub(super) async fn uncover(
+    req: HttpRequest,
     name: web::Path<String>,
     state: web::Data<WebState>,
     visitor: web::ReqData<Visitor>,
     asked: web::Form<Asked>,
 ) -> Result<HttpResponse, PageError> {
     check_csrf(&asked.csrf, &visitor)?;
-    show(&name, asked.into_inner().study, true, &state, &visitor).await
+    let study = asked.into_inner().study;
+    show(&req, &name, study, true, &state, &visitor).await
 }
 
 async fn show(
+    req: &HttpRequest,
     name: &str,
     study: Option<String>,
     uncovered: bool,
@@ -122,6 +128,10 @@ async fn show(
         visitor,
     )
     .await?;
+    if uncovered && page.message.is_some() {
+        // the form alone says of which study
+        note(req, |n| n.study_uid = Some(study_uid));
+    }
     html(&page)
 }
 

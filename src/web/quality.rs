@@ -10,6 +10,7 @@ use super::answer::{PageError, Problem, html};
 use super::filters::{parameters, value};
 use super::gate::{self, Visitor};
 use super::reading::COMMENT_CHARS_MAX;
+use super::trail::note;
 use super::view::{Frame, Row};
 use super::{shown, words};
 use crate::store::audit::AuditOutcome;
@@ -203,6 +204,10 @@ pub(super) async fn audit_page(
         Some(next) => case(&state, &visitor, &next.study_uid).await?,
         None => None,
     };
+    if let Some(case) = &case {
+        // the address does not say whose turn it is
+        note(&req, |n| n.study_uid = Some(case.study_uid.clone()));
+    }
     html(&AuditPage {
         frame: Frame::new("Audit", "audit", &visitor, &state),
         case,

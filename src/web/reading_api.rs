@@ -11,8 +11,6 @@ use super::reading::{Deed, act, next, say};
 use super::trail::note;
 use crate::store::accounts::TokenHolder;
 
-type Body = Result<web::Bytes, actix_web::Error>;
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct HandOver {
@@ -88,11 +86,11 @@ deed!(
 /// `POST /api/v1/studies/{study_uid}/hand-over` `{"to": ACCOUNT}`
 pub(super) async fn hand_over(
     study_uid: web::Path<String>,
-    body: Body,
+    body: web::Bytes,
     state: web::Data<WebState>,
     holder: web::ReqData<TokenHolder>,
 ) -> Result<HttpResponse, ApiError> {
-    let wanted: HandOver = read_body(body, "{\"to\": \"name of a reader's account\"}")?;
+    let wanted: HandOver = read_body(&body, "{\"to\": \"name of a reader's account\"}")?;
     done(
         &state,
         &holder,
@@ -105,12 +103,12 @@ pub(super) async fn hand_over(
 /// `POST /api/v1/studies/{study_uid}/feedback` `{"finding", "verdict", "comment"}`
 pub(super) async fn feedback(
     study_uid: web::Path<String>,
-    body: Body,
+    body: web::Bytes,
     state: web::Data<WebState>,
     holder: web::ReqData<TokenHolder>,
 ) -> Result<HttpResponse, ApiError> {
     let form = "{\"finding\": \"code\", \"verdict\": \"agree\"|\"disagree\"|\"comment\", \"comment\": \"text\"|null}";
-    let said: Feedback = read_body(body, form)?;
+    let said: Feedback = read_body(&body, form)?;
     let comment = said.comment.as_deref();
     say(
         &state,
@@ -137,11 +135,11 @@ struct Said {
 /// `POST /api/v1/studies/{study_uid}/outcome` `{"outcome"}`
 pub(super) async fn outcome(
     study_uid: web::Path<String>,
-    body: Body,
+    body: web::Bytes,
     state: web::Data<WebState>,
     holder: web::ReqData<TokenHolder>,
 ) -> Result<HttpResponse, ApiError> {
-    let said: Said = read_body(body, "{\"outcome\": \"unremarkable\"|\"abnormal\"}")?;
+    let said: Said = read_body(&body, "{\"outcome\": \"unremarkable\"|\"abnormal\"}")?;
     super::opinion::say(&state, &holder.name, &study_uid, &said.outcome).await?;
     let detail = state
         .store
@@ -167,15 +165,7 @@ pub(super) async fn next_case(
     }
 }
 
-fn read_body<T: serde::de::DeserializeOwned>(body: Body, form: &str) -> Result<T, Problem> {
-    let body = body.map_err(|_| {
-        let detail = "The body did not come whole, or is too large.";
-        Problem::new(
-            actix_web::http::StatusCode::PAYLOAD_TOO_LARGE,
-            "bad_body",
-            detail,
-        )
-    })?;
-    serde_json::from_slice(&body)
+fn read_body<T: serde::de::DeserializeOwned>(body: &[u8], form: &str) -> Result<T, Problem> {
+    serde_json::from_slice(body)
         .map_err(|e| Problem::bad_request("bad_json", format!("Send {form}: {e}.")))
 }

@@ -66,6 +66,11 @@ impl Asks {
     }
 }
 
+/// Whether the script of a page asks, not a person.
+pub(super) fn asked_by_script(req: &HttpRequest) -> bool {
+    Asks::for_page(&parameters(req)) == Asks::Script
+}
+
 /// Where pages say what they showed.
 #[derive(Clone)]
 pub(super) struct ShownLog {
@@ -451,7 +456,25 @@ fn said(what: &str, shown: &serde_json::Value, number: Option<i64>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use actix_web::test::TestRequest;
+
     use super::*;
+
+    #[test]
+    fn a_script_asks_with_fragment_1_and_nothing_else_does() {
+        for (query, expected) in [
+            ("", false),
+            ("?fragment", false),
+            ("?fragment=0", false),
+            ("?fragment=11", false),
+            ("?a_fragment=1", false),
+            ("?fragment=1", true),
+            ("?q=family&fragment=1", true),
+        ] {
+            let req = TestRequest::with_uri(&format!("/worklist{query}")).to_http_request();
+            assert_eq!(asked_by_script(&req), expected, "{query}");
+        }
+    }
 
     #[test]
     fn a_list_that_renews_itself_is_noted_when_it_changed_and_not_all_the_time() {

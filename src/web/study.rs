@@ -10,7 +10,6 @@ use askama::Template;
 use super::WebState;
 use super::answer::{PageError, Problem, html};
 use super::deliveries::said;
-use super::filters::parameters;
 use super::follow_up::{FollowUpView, asked};
 use super::gate::Visitor;
 use super::intake::{Aside, KEPT_ASIDE_SHOWN};
@@ -199,7 +198,7 @@ pub(super) async fn page(
     visitor: web::ReqData<Visitor>,
 ) -> Result<HttpResponse, PageError> {
     let me = &visitor.user.name;
-    let asked_by_person = !parameters(&req).iter().any(|(n, _)| n == "fragment");
+    let asked_by_person = !shown::asked_by_script(&req);
     if asked_by_person && visitor.may_work() {
         state
             .store

@@ -33,16 +33,12 @@ pub struct Subscribing {
 /// `POST /fhir/Subscription`
 pub(super) async fn create(
     req: HttpRequest,
-    body: Result<web::Bytes, actix_web::Error>,
+    body: web::Bytes,
     state: web::Data<WebState>,
     holder: web::ReqData<TokenHolder>,
 ) -> Result<HttpResponse, FhirError> {
     let subscribing = state.subscribing.as_ref().ok_or_else(|| {
         Problem::forbidden("no_subscriptions", "Subscriptions are not taken here.")
-    })?;
-    let body = body.map_err(|_| {
-        let detail = "The body did not come whole, or is too large for a Subscription.";
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "bad_body", detail)
     })?;
     let resource: Value = serde_json::from_slice(&body)
         .map_err(|_| Problem::bad_request("bad_json", "The body is no JSON."))?;

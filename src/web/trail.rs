@@ -19,7 +19,8 @@ pub(super) use queue::{TrailDesk, write};
 use super::WebState;
 use super::answer::Problem;
 use super::client::address_of;
-use super::gate::Visitor;
+use super::gate::{Visitor, refusal};
+use super::shown;
 use crate::clock::UnixMillis;
 use crate::store::accounts::TokenHolder;
 use crate::store::trail::{ActorKind, Deed, Outcome};
@@ -28,6 +29,8 @@ use crate::store::trail::{ActorKind, Deed, Outcome};
 const AGAIN_MS: i64 = 10 * 60_000;
 /// What is remembered for that.
 const RECENT_MAX: usize = 4096;
+/// Pages whose scripts ask for them again. Anywhere else `fragment=1` is only what somebody wrote into an address.
+const RENEW_THEMSELVES: [&str; 3] = ["/worklist", "/studies/{study_uid}", "/intake"];
 
 /// What a handler adds to the entry of its request.
 #[derive(Debug, Clone, Default)]
@@ -197,12 +200,7 @@ pub(super) async fn keep(response: ServiceResponse<BoxBody>) -> ServiceResponse<
     let detail = "What you did cannot be kept in the audit trail just now, so it is not shown. \
                   Try again in a moment.";
     let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no_trail", detail).retry_after(5);
-    let program = response.request().path().starts_with("/api/");
-    let answer = if program {
-        problem.json()
-    } else {
-        problem.page()
-    };
+    let answer = refusal(response.request().path(), &problem);
     response.into_response(answer)
 }
 
@@ -248,14 +246,15 @@ fn wish(response: &ServiceResponse<BoxBody>) -> Option<Wish> {
     let from = address_of(req, &state.settings.trusted_proxies).map(|a| a.to_string());
     let study_uid = note.study_uid.or_else(|| study_of(response, &pattern));
     // nobody gets a deed out of the trail by an address that a page would ask by itself
-    let looks = *req.method() == Method::GET
-        && action.split_once('.').is_some_and(|(_, how)| how == "view");
-    let by_itself = looks && req.query_string().split('&').any(|p| p == "fragment=1");
+    let by_itself = *req.method() == Method::GET
+        && RENEW_THEMSELVES.contains(&pattern.as_str())
+        && shown::asked_by_script(req);
     let often = by_itself || stranger || action == "picture.view";
     let once = often.then(|| {
         let from = from.as_deref().unwrap_or_default();
         let study_uid = study_uid.as_deref().unwrap_or_default();
-        format!("{actor} {from} {action} {study_uid}")
+        // what failed or was refused does not stand for what was shown after it
+        [actor.as_str(), from, action, study_uid, outcome.as_str()].join("\n")
     });
     let asked = Some(req.query_string().trim()).filter(|q| !q.is_empty());
     let deed = Deed {
@@ -328,6 +327,18 @@ mod tests {
                 .iter()
                 .any(|r| r.path == path && r.method == *method);
             assert!(there, "{path}: {why}");
+        }
+    }
+
+    #[test]
+    fn what_renews_itself_is_a_page_that_is_looked_at() {
+        for path in RENEW_THEMSELVES {
+            let there = rules()
+                .iter()
+                .any(|r| r.path == path && r.method == Method::GET);
+            let action = action_of(&Method::GET, path).and_then(|a| a.split_once('.'));
+            let looks = action.is_some_and(|(_, how)| how == "view");
+            assert!(there && looks, "{path}");
         }
     }
 

@@ -320,8 +320,9 @@ impl TestServer {
             .text()
             .await
             .unwrap();
+        let form_token = hidden(&form, "form_token");
         let filled = [
-            ("form_token", hidden(&form, "form_token")),
+            ("form_token", form_token.as_str()),
             ("name", "admin"),
             ("password", "a long test password"),
         ];
@@ -335,12 +336,13 @@ impl TestServer {
         assert!(!delivery.to_string().contains(words), "{delivery}");
         let client = self.administrator().await;
         let own = format!("http://{}/deliveries/{}", self.http, delivery["id"]);
+        let shown = format!("<bdi>{}</bdi>", delivery["said"].as_str().unwrap());
         let mut csrf = String::new();
         for url in [&format!("http://{}/deliveries", self.http), &own] {
             let page = client.get(url).send().await.unwrap().text().await.unwrap();
-            assert!(page.contains(delivery["said"].as_str().unwrap()), "{page}");
+            assert!(page.contains(&shown), "no {shown} in {page}");
             assert!(!page.contains(words), "{page}");
-            hidden(&page, "csrf").clone_into(&mut csrf);
+            csrf = hidden(&page, "csrf");
         }
         let asked = client
             .post(format!("{own}/message"))
@@ -463,10 +465,10 @@ impl Drop for TestServer {
 }
 
 /// Value of a hidden field.
-fn hidden<'a>(page: &'a str, name: &str) -> &'a str {
+pub fn hidden(page: &str, name: &str) -> String {
     let marker = format!("name=\"{name}\" value=\"");
     let rest = page.split_once(&marker).unwrap().1;
-    rest.split('"').next().unwrap()
+    rest.split('"').next().unwrap().to_owned()
 }
 
 /// Presentation contexts for every storage class and syntax the samples use.

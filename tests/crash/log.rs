@@ -240,8 +240,7 @@ impl Held {
         if let Database::Postgres(_) = database {
             return Self::Study(store.hold_studies([uid]).await.unwrap());
         }
-        let url = format!("sqlite://{}", data.join("firstread.db").display());
-        let db = sea_orm::Database::connect(url).await.unwrap();
+        let db = crate::database_of("", data).await;
         let tx = db.begin().await.unwrap();
         // from the first statement that could write on, nobody else writes
         tx.execute_unprepared("DELETE FROM job WHERE 1 = 0")

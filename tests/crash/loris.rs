@@ -165,8 +165,10 @@ fn silent_peers_of_one_address_leave_places_to_others() {
         ("WEB__CONNECTIONS_MAX", "16"),
         ("WEB__LIVE_LISTENERS_MAX", "4"),
         // none ends by itself meanwhile
-        ("DICOM__HANDSHAKE_TIMEOUT_SECONDS", "60"),
-        ("WEB__HEADER_TIMEOUT_SECONDS", "60"),
+        ("DICOM__HANDSHAKE_TIMEOUT_SECONDS", "120"),
+        ("HL7__FIRST_MESSAGE_TIMEOUT_SECONDS", "120"),
+        ("HL7__MESSAGE_TIMEOUT_SECONDS", "120"),
+        ("WEB__HEADER_TIMEOUT_SECONDS", "120"),
     ];
     let settings = settings.map(|(k, v)| (format!("FIRSTREAD_{k}"), v.to_owned()));
     let server = TestServer::start_with(&Database::Sqlite, &settings);
@@ -184,12 +186,13 @@ fn silent_peers_of_one_address_leave_places_to_others() {
     drop(asking);
     // transient, service provider (presentation), local limit exceeded (PS3.8 9.3.4)
     let rejected = [3, 0, 0, 0, 0, 4, 0, 2, 3, 2];
-    // those that asked before are gone once the server has seen it
+    // those that asked before are gone once the server has seen it; a try takes some seconds
+    let dropped = Instant::now();
     let (agreed, counts) = loop {
         let (streams, answers) = ask_for_associations(server.dicom, 12);
         let accepted = answers.iter().filter(|answer| answer[0] == 2).count();
         let busy = answers.iter().filter(|answer| **answer == rejected).count();
-        if (accepted, busy) == (6, 6) || began.elapsed() > Duration::from_secs(12) {
+        if (accepted, busy) == (6, 6) || dropped.elapsed() > Duration::from_secs(40) {
             break (streams, (accepted, busy));
         }
         drop(streams);
@@ -197,7 +200,11 @@ fn silent_peers_of_one_address_leave_places_to_others() {
     };
     assert_eq!(counts, (6, 6));
     others_are_served(&server);
-    assert!(began.elapsed() < Duration::from_secs(20));
+    let lasted = began.elapsed();
+    assert!(
+        lasted < Duration::from_mins(2),
+        "none ended by itself: {lasted:?}"
+    );
     drop((taken, agreed));
 }
 

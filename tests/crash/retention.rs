@@ -10,6 +10,7 @@ use firstread::store::Store;
 use sea_orm::ConnectionTrait as _;
 
 use crate::common::{Database, TestServer, databases, dicom_files, modified, sample, tag};
+use crate::database_of;
 use crate::log::data_set;
 
 pub const DAY_MS: i64 = 86_400_000;
@@ -48,9 +49,7 @@ pub async fn read(server: &TestServer, uid: &str) {
 
 /// Makes a study look as if everything about it had happened so long ago.
 pub async fn age(url: &str, data: &Path, uid: &str, by_ms: i64) {
-    let here = format!("sqlite://{}", data.join("firstread.db").display());
-    let url = if url.is_empty() { &here } else { url };
-    let db = sea_orm::Database::connect(url).await.unwrap();
+    let db = database_of(url, data).await;
     let sql = format!(
         "UPDATE study SET changed_at = changed_at - {by_ms}, last_received_at = last_received_at - {by_ms}, \
          arrived_at = arrived_at - {by_ms} WHERE study_uid = '{uid}'"
@@ -348,8 +347,8 @@ async fn a_full_disk_costs_the_longest_read_first_and_never_one_that_nobody_read
     // Nothing is left that may go: it is said, and nothing goes.
     fill(data, "ballast-3", 95);
     let server = start();
-    let log = || std::fs::read_to_string(data.join("serve.log")).unwrap_or_default();
-    until("it is said", || log().contains("nobody has read")).await;
+    let said = || server.log().contains("nobody has read");
+    until("it is said", said).await;
     assert!(there(just_now), "its reader may want it back");
     assert!(there(unread), "nobody has read it");
     assert_eq!(server.worklist().await.len(), 1);

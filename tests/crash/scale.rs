@@ -26,24 +26,9 @@ fn with_role(role: &str) -> Vec<(String, String)> {
 
 /// A browser that is signed in and listens.
 async fn listening(server: &TestServer) -> reqwest::Response {
-    let browser = reqwest::Client::builder()
-        .cookie_store(true)
-        .redirect(reqwest::redirect::Policy::none())
-        .build()
-        .unwrap();
-    let url = |path: &str| format!("http://{}{path}", server.http);
-    let form = browser.get(url("/login")).send().await.unwrap();
-    let form = form.text().await.unwrap();
-    let token = form.split("name=\"form_token\" value=\"").nth(1);
-    let token = token.and_then(|rest| rest.split('"').next()).unwrap();
-    let filled = [
-        ("form_token", token),
-        ("name", "admin"),
-        ("password", "a long test password"),
-    ];
-    let signed_in = browser.post(url("/login")).form(&filled).send().await;
-    assert_eq!(signed_in.unwrap().status(), 303);
-    let events = browser.get(url("/events")).send().await.unwrap();
+    let browser = server.administrator().await;
+    let events = browser.get(format!("http://{}/events", server.http));
+    let events = events.send().await.unwrap();
     assert_eq!(events.status(), 200);
     events
 }

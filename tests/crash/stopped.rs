@@ -11,6 +11,7 @@ use firstread::store::trail::{Entry, Wanted};
 use sea_orm::EntityTrait as _;
 
 use crate::common::{BINARY, TestServer, databases, dicom_files, sample, study_uid};
+use crate::database_of;
 
 async fn trail(url: &str, data: &Path) -> Vec<Entry> {
     let store = Store::open(Some(url).filter(|u| !u.is_empty()), data);
@@ -99,12 +100,7 @@ async fn a_job_that_a_stop_cuts_off_is_as_if_it_had_not_begun() {
     for database in databases() {
         let (data, url) = (tempfile::tempdir().unwrap(), database.fresh_url());
         let mut server = TestServer::start_in(data.path(), &url);
-        let own = if url.is_empty() {
-            format!("sqlite://{}", data.path().join("firstread.db").display())
-        } else {
-            url
-        };
-        let db = sea_orm::Database::connect(own).await.unwrap();
+        let db = database_of(&url, data.path()).await;
         let jobs = async || job::Entity::find().all(&db).await.unwrap();
         assert!(server.send(&files).0);
         let began = Instant::now();

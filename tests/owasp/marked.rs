@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::common::{Database, TestServer, dcmtk, dicom_files, sample, study_uid};
+use crate::common::{Database, TestServer, dcmtk, dicom_files, hidden, sample, study_uid};
 
 /// What every marker has, and nothing of ours.
 pub const SIGN: &str = "zq";
@@ -512,10 +512,4 @@ impl Visitor {
         let answer = answer.await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
     }
-}
-
-fn hidden(page: &str, name: &str) -> String {
-    let marker = format!("name=\"{name}\" value=\"");
-    let rest = page.split(&marker).nth(1).unwrap();
-    rest.split('"').next().unwrap().to_owned()
 }

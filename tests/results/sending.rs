@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use firstread::clock::{Clock as _, SystemClock};
 use firstread::dicom::objects::{Kind, Maker, Source, pdf};
 use firstread::dicom::send::{
-    Answered, CommitOutcome, SendError, StoreOutcome, commit, echo, store,
+    Answered, CommitOutcome, SendError, Status, StoreOutcome, commit, echo, store,
 };
 use firstread::outbox::Courier as _;
 use firstread::outbox::machine::Outcome;
@@ -58,7 +58,7 @@ async fn a_status_is_judged_and_silence_ends() {
     let folder = tempfile::tempdir().unwrap();
     let (uid, file) = object(folder.path());
     let answered = |status| Answered {
-        status,
+        status: Status(status),
         comment: "told to".into(),
     };
     for (answers, expected) in [

@@ -220,8 +220,8 @@ async fn a_change_of_rights_ends_sessions_and_an_administrator_is_left() {
         let all = site.store.accounts(limits, 0).await.unwrap();
         let own = all.iter().find(|a| a.name == "admin").unwrap().id;
         for refused in [
-            site.store.change_role(own, Role::Reader, 1).await,
-            site.store.disable(own, Some(1)).await,
+            site.store.change_role(None, own, Role::Reader, 1).await,
+            site.store.disable(None, own, Some(1)).await,
         ] {
             assert!(
                 matches!(refused, Err(AccountError::LastAdmin)),
@@ -395,16 +395,21 @@ async fn another_role_revokes_what_its_account_could_not_have() {
             .create_user("anna", PASSWORD, Role::Technologist, 0)
             .await
             .unwrap();
-        let tokens = [
-            token_by(store, "ris", Role::Integration, Some("anna")).await,
+        let under_her_name = [
             token_by(store, "anna", Role::Admin, None).await,
             token_by(store, "anna", Role::Reader, None).await,
+        ];
+        let role = async |role, at| store.change_role(None, anna.id, role, at).await.unwrap();
+        assert_eq!(role(Role::Admin, 1).await.revoked, Vec::<String>::new());
+        assert_eq!(working(store, &under_her_name).await, [true; 2]);
+        let [own, less] = under_her_name;
+        let tokens = [
+            token_by(store, "ris", Role::Integration, Some("anna")).await,
+            own,
+            less,
             token_by(store, "dash", Role::Admin, Some("admin")).await,
         ];
-        let raised = store.change_role(anna.id, Role::Admin, 1).await.unwrap();
-        assert_eq!(raised.revoked, Vec::<String>::new());
-        assert_eq!(working(store, &tokens).await, [true; 4]);
-        let lowered = store.change_role(anna.id, Role::Reader, 2).await.unwrap();
+        let lowered = role(Role::Reader, 2).await;
         assert_eq!((lowered.name.as_str(), lowered.revoked.len()), ("anna", 2));
         assert_eq!(working(store, &tokens).await, [false, false, true, true]);
         // the same where single sign-on says the role
@@ -418,6 +423,46 @@ async fn another_role_revokes_what_its_account_could_not_have() {
         assert_eq!(working(store, &tokens).await, [true]);
         assert_eq!(come(Role::Auditor).await, ["his"]);
         assert_eq!(working(store, &tokens).await, [false]);
+    }
+}
+
+/// Whoever was let in by the gate may have lost the right before the deed is done.
+#[tokio::test]
+async fn who_is_no_administrator_any_more_gives_no_rights() {
+    for database in databases() {
+        let site = Site::on(&database).await;
+        let store = &site.store;
+        site.user("admin", Role::Admin).await;
+        let made = store.create_user("anna", PASSWORD, Role::Admin, 0).await;
+        let (id, by) = (made.unwrap().id, Some("anna"));
+        assert!(store.invite("anna", "carl", Role::Reader, 1).await.is_ok());
+        store.disable(None, id, Some(1)).await.unwrap();
+        let wanted = NewToken {
+            name: "ris",
+            role: Role::Reader,
+            scopes: None,
+            expires_ms: None,
+            by,
+        };
+        let tried = [
+            store.make_token(&wanted, 2).await.err(),
+            store.invite("anna", "bert", Role::Admin, 2).await.err(),
+            store.reset_password("anna", id).await.err(),
+            store.change_role(by, id, Role::Admin, 2).await.err(),
+            store.disable(by, id, None).await.err(),
+        ];
+        for refused in tried {
+            assert!(matches!(refused, Some(AccountError::NoMore)), "{refused:?}");
+        }
+        assert_eq!(store.tokens().await.unwrap().len(), 0);
+        let limits = firstread::store::accounts::SessionLimits {
+            idle_ms: 1,
+            absolute_ms: 1,
+        };
+        let all = store.accounts(limits, 2).await.unwrap();
+        let names: Vec<&str> = all.iter().map(|a| a.name.as_str()).collect();
+        assert_eq!(names, ["admin", "anna", "carl"], "{database:?}");
+        assert!(all[2].must_change);
     }
 }
 
@@ -441,9 +486,9 @@ async fn two_administrators_at_once_leave_one() {
                 deeds.push(tokio::spawn(async move {
                     // by turns: both lose the role, or one of them is disabled
                     if round % 2 == 0 || id % 2 == 0 {
-                        store.change_role(id, Role::Reader, round).await
+                        store.change_role(None, id, Role::Reader, round).await
                     } else {
-                        store.disable(id, Some(round)).await
+                        store.disable(None, id, Some(round)).await
                     }
                 }));
             }
@@ -457,8 +502,11 @@ async fn two_administrators_at_once_leave_one() {
             }
             assert_eq!(done, 1, "{database:?} round {round}");
             for id in &ids {
-                store.disable(*id, None).await.unwrap();
-                store.change_role(*id, Role::Admin, round).await.unwrap();
+                store.disable(None, *id, None).await.unwrap();
+                store
+                    .change_role(None, *id, Role::Admin, round)
+                    .await
+                    .unwrap();
             }
         }
     }

@@ -1,4 +1,5 @@
-//! What ends its process is not begun for ever, and no part of reception ends unnoticed.
+//! What ends its process is not begun for ever, no part of reception ends unnoticed, and what cannot be kept in the
+//! audit trail is not shown.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,16 +8,19 @@ use std::time::{Duration, Instant};
 use firstread::clock::{Clock, SharedClock, UnixMillis};
 use firstread::intake::{Intake, IntakeParts, IntakeSettings, Tasks};
 use firstread::store::Files;
+use firstread::store::accounts::Role;
 use firstread::store::entity::{job, study};
 use firstread::store::jobs::{FOLLOW_UP, Job, SCREEN, VOLUMETRY};
+use reqwest::StatusCode;
 use sea_orm::{
-    ActiveModelTrait as _, ActiveValue::Set, ColumnTrait as _, EntityTrait as _, QueryFilter as _,
+    ActiveModelTrait as _, ActiveValue::Set, ColumnTrait as _, ConnectionTrait as _,
+    EntityTrait as _, QueryFilter as _,
 };
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::common::{TestServer, databases};
-use crate::site::{NOON_MS, Site, uid};
+use crate::site::{NOON_MS, Site, browser, uid};
 
 const LEASE_MS: i64 = 90_000;
 /// So much later for each end of a process but the first.
@@ -63,7 +67,7 @@ async fn what_ends_its_process_comes_back_later_each_time_and_others_get_on() {
             if ended == 1 {
                 let other = claim(&site, "0b", SCREEN, now_ms).await.unwrap();
                 assert_eq!(other.study_id, second.id, "others get on");
-                site.store.finish_job(&other).await.unwrap();
+                site.store.finish_job(&other, true).await.unwrap();
             }
             if ended > 0 {
                 let early = now_ms + ended * LATER_MS - 1;
@@ -109,12 +113,12 @@ async fn what_may_end_a_process_runs_beside_nothing_else_that_may() {
         let suspect = of("0a", SCREEN).await.unwrap();
         let beside = of("0a", FOLLOW_UP).await.unwrap();
         assert_eq!((suspect.study_id, beside.study_id), (first.id, third.id));
-        site.store.finish_job(&beside).await.unwrap();
+        site.store.finish_job(&beside, true).await.unwrap();
         assert_eq!(of("0a", FOLLOW_UP).await, None);
         let elsewhere = of("0b", FOLLOW_UP).await.unwrap();
         assert_eq!(elsewhere.study_id, second.id, "another process may");
         assert_eq!(site.store.hand_back("0b").await.unwrap(), 1);
-        site.store.finish_job(&suspect).await.unwrap();
+        site.store.finish_job(&suspect, true).await.unwrap();
         let alone = of("0a", FOLLOW_UP).await.unwrap();
         assert_eq!(alone.study_id, second.id, "its turn has come");
         // two workers of a process that look at the same moment
@@ -202,4 +206,55 @@ async fn no_task_of_reception_ends_unnoticed() {
     drop(intake);
     let how = timeout(SOON, tasks.ended_early(&stop)).await;
     assert_eq!(how.as_deref(), Ok("recording objects ended"));
+}
+
+#[tokio::test]
+async fn what_cannot_be_kept_is_not_shown() {
+    let site = Site::start().await;
+    site.study(1, 10, 5.0).await;
+    let reader = site.signed_in(Role::Reader).await;
+    let token = site.token_of("ris", Role::Integration).await;
+    let db = sea_orm::Database::connect(&site.database_url)
+        .await
+        .unwrap();
+    db.execute_unprepared("ALTER TABLE audit_trail RENAME TO gone")
+        .await
+        .unwrap();
+    let answer = reader
+        .get(site.url(&format!("/studies/{}", uid(1))))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let text = answer.text().await.unwrap();
+    assert!(
+        !text.contains("Family1") && text.contains("audit trail"),
+        "{text}"
+    );
+    // each program in the words of its API
+    for (path, kind, word) in [
+        ("/api/v1/worklist", "problem+json", "\"no_trail\""),
+        ("/fhir/ImagingStudy", "fhir+json", "\"OperationOutcome\""),
+    ] {
+        let asked = browser().get(site.url(path)).bearer_auth(&token);
+        let answer = asked.send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE, "{path}");
+        let headers = answer.headers();
+        assert_eq!(headers["retry-after"], "5", "{path}");
+        assert_eq!(headers["content-type"], format!("application/{kind}"));
+        let text = answer.text().await.unwrap();
+        assert!(
+            text.contains(word) && !text.contains("Family1") && !text.contains(&uid(1)),
+            "{text}"
+        );
+    }
+    db.execute_unprepared("ALTER TABLE gone RENAME TO audit_trail")
+        .await
+        .unwrap();
+    let answer = reader
+        .get(site.url(&format!("/studies/{}", uid(1))))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
 }

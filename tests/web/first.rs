@@ -4,11 +4,15 @@ use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use reqwest::StatusCode;
 
 use crate::common::BINARY;
 use crate::site::{PASSWORD, browser, field};
+
+/// Whoever is asked to end has so long for it.
+const ENDS_WITHIN: Duration = Duration::from_secs(10);
 
 /// A server, and what it printed until it was ready.
 struct Started {
@@ -17,7 +21,17 @@ struct Started {
 }
 
 impl Drop for Started {
+    /// Asked first, because `script` passes that on: were it killed, the server that it started would stay.
     fn drop(&mut self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let asked = Instant::now();
+        while asked.elapsed() < ENDS_WITHIN {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

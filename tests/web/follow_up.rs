@@ -51,7 +51,7 @@ async fn asked(site: &Site) -> Vec<i64> {
         .unwrap()
     {
         all.push(job.study_id);
-        site.store.finish_job(&job).await.unwrap();
+        site.store.finish_job(&job, true).await.unwrap();
     }
     all.sort_unstable();
     all
@@ -152,7 +152,7 @@ async fn what_changed_makes_the_results_again_and_nothing_else_does() {
             let job = site.store.claim_job(RESULTS, "test", NOON_MS, 1000);
             let job = job.await.unwrap();
             if let Some(job) = &job {
-                site.store.finish_job(job).await.unwrap();
+                site.store.finish_job(job, true).await.unwrap();
             }
             job.is_some()
         };

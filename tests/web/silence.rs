@@ -25,7 +25,7 @@ async fn what_runs_the_networks_does_not_tell_its_maker() {
     let set: Vec<_> = lives_in.split(|byte| *byte == 0).collect();
     assert!(set.contains(&&b"ORT_DISABLE_TELEMETRY=1"[..]));
 
-    let log = std::fs::read_to_string(data.path().join("serve.log")).unwrap();
+    let log = server.log();
     assert!(log.contains("network is ready"), "{log}");
     assert!(!log.contains('\u{1b}'), "colours in a file: {log}");
 

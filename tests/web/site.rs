@@ -500,7 +500,5 @@ pub fn browser() -> Client {
 
 /// Value of a hidden field.
 pub fn field(page: &str, name: &str) -> String {
-    let marker = format!("name=\"{name}\" value=\"");
-    let at = page.find(&marker).unwrap() + marker.len();
-    page[at..].split('"').next().unwrap().to_owned()
+    common::hidden(page, name)
 }

@@ -382,7 +382,7 @@ async fn a_name_that_is_taken_and_a_provider_that_is_away_are_said() {
     let accounts = site.store.accounts(limits, site.clock.now_ms());
     let accounts = accounts.await.unwrap();
     let bert = accounts.iter().find(|a| a.name == "bert").unwrap();
-    site.store.disable(bert.id, Some(1)).await.unwrap();
+    site.store.disable(None, bert.id, Some(1)).await.unwrap();
     assert!(!is_signed_in(&site, &client).await);
     let answer = signs_on(&site, &client, "").await;
     assert_eq!(answer.status(), StatusCode::FORBIDDEN);

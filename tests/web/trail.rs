@@ -429,34 +429,106 @@ async fn a_patient_is_told_of_every_list_and_of_what_was_sent() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_kept_is_not_shown() {
+async fn a_patient_is_told_of_messages_previews_and_the_sample() {
+    for database in databases() {
+        let site = crate::quality::drawing(&database, 1.0).await;
+        let auditor = site.signed_in(Role::Auditor).await;
+        let study = site.study(1, 10, 5.0).await;
+        let root = site.signed_in_as("root", Role::Admin).await;
+        let preview = "/destinations/ris/preview";
+        let csrf = field(&site.page(&root, preview).await, "csrf");
+        let uncover = async |path: &str, study_uid: &str| {
+            let form = [("csrf", csrf.as_str()), ("study", study_uid)];
+            let answer = root.post(site.url(path)).form(&form).send().await;
+            answer.unwrap().status()
+        };
+        assert_eq!(uncover(preview, "1.2.3").await, StatusCode::NOT_FOUND);
+        assert_eq!(uncover(preview, &uid(1)).await, StatusCode::OK);
+        site.flag(&study, false).await;
+        let alert = site.store.deliveries_of(&uid(1)).await.unwrap()[0].id;
+        let alert = alert.to_string();
+        let message = format!("/deliveries/{alert}/message");
+        assert_eq!(uncover(&message, "").await, StatusCode::OK);
+        let acting = Acting {
+            reader: "anna",
+            now_ms: NOON_MS,
+            held_since_ms: NOON_MS - 1_800_000,
+        };
+        site.store.mark_read(&uid(1), acting).await.unwrap();
+        let bert = site.signed_in_as("bert", Role::Reader).await;
+        let page = site.page(&bert, "/audit").await;
+        assert!(page.contains("PAT-1"), "{page}");
+
+        let wanted = Wanted {
+            patient_id: Some("PAT-1".into()),
+            ..Wanted::default()
+        };
+        let found = site.store.trail_after(&wanted, 0).await.unwrap();
+        let said: Vec<String> = found.iter().map(short).collect();
+        let expected = [
+            "root message.view done PAT-1",
+            "root message.view done PAT-1",
+            "bert sample.view done PAT-1",
+        ];
+        assert_eq!(said, expected);
+        let of: Vec<Option<&str>> = found.iter().map(|e| e.subject.as_deref()).collect();
+        assert_eq!(of, [Some("ris"), Some(alert.as_str()), None]);
+        let all = all(&site).await;
+        let absent = all.iter().find(|e| e.outcome == "failed").unwrap();
+        assert_eq!(short(absent), "root message.view failed -");
+        assert_eq!(absent.study_uid, None, "no such study");
+        let words = ["Uncovered a message", "Saw the audit sample"].map(str::to_owned);
+        report(&site, &auditor, "PAT-1", &words).await;
+    }
+}
+
+#[tokio::test]
+async fn only_pages_that_renew_themselves_are_kept_once_in_a_while() {
     let site = Site::start().await;
-    site.study(1, 10, 5.0).await;
-    let reader = site.signed_in(Role::Reader).await;
-    let db = Connection::connect(&site.database_url).await.unwrap();
-    db.execute_unprepared("ALTER TABLE audit_trail RENAME TO gone")
-        .await
-        .unwrap();
-    let answer = reader
-        .get(site.url(&format!("/studies/{}", uid(1))))
-        .send()
-        .await
-        .unwrap();
-    assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
-    let text = answer.text().await.unwrap();
-    assert!(
-        !text.contains("Family1") && text.contains("audit trail"),
-        "{text}"
-    );
-    db.execute_unprepared("ALTER TABLE gone RENAME TO audit_trail")
-        .await
-        .unwrap();
-    let answer = reader
-        .get(site.url(&format!("/studies/{}", uid(1))))
-        .send()
-        .await
-        .unwrap();
-    assert_eq!(answer.status(), StatusCode::OK);
+    let study = site.study(1, 10, 5.0).await;
+    site.picture(&study.study_uid, "axial.png", b"picture");
+    let anna = site.signed_in_as("anna", Role::Reader).await;
+    // one that is not there does not hide the next, which is
+    for plane in ["coronal", "axial", "sagittal", "axial"] {
+        let path = format!("/studies/{0}/series/{0}.1/{plane}.png", uid(1));
+        let answer = anna.get(site.url(&path)).send().await.unwrap();
+        assert_eq!(answer.status().is_success(), plane == "axial");
+    }
+    for n in [0, 1, 1] {
+        let path = format!("/studies/{}?fragment={n}", uid(1));
+        site.page(&anna, &path).await;
+    }
+    let otto = site.signed_in_as("otto", Role::Auditor).await;
+    for n in [1, 2] {
+        let path = format!("/trail?patient=PAT-{n}&fragment=1");
+        site.page(&otto, &path).await;
+    }
+    let found = all(&site).await;
+    let looks = found.iter().filter(|e| e.action != "login");
+    let said: Vec<String> = looks.map(short).collect();
+    let expected = [
+        "anna picture.view failed PAT-1",
+        "anna picture.view done PAT-1",
+        "anna study.view done PAT-1",
+        "anna study.view done PAT-1",
+        "otto trail.view done -",
+        "otto trail.view done -",
+    ];
+    assert_eq!(said, expected);
+    // written beside the answer: a person opened the study once
+    let mut shown = Vec::new();
+    for _ in 0..50 {
+        let study_uid = uid(1);
+        let entries = site
+            .store
+            .shown(Some(&study_uid), Some("anna"), NOON_MS + 1);
+        shown = entries.await.unwrap();
+        if !shown.is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(shown.len(), 1);
 }
 
 #[tokio::test]

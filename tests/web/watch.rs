@@ -260,6 +260,6 @@ async fn told_by_a_server(site: &Site) {
     ] {
         assert!(system.contains(words), "no {words} in {system}");
     }
-    let log = std::fs::read_to_string(data.path().join("serve.log")).unwrap();
+    let log = server.log();
     assert!(log.contains("work is stuck"), "{log}");
 }

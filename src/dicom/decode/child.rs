@@ -1,6 +1,6 @@
 //! The child's side: `firstread decode-series`.
 
-use super::confine::confine;
+use super::confine::{confine, seal};
 use super::frames::{Budget, FileSlices, slices_of};
 use super::protocol::{Answer, DecodeLimits, DecodeReport, Request};
 use super::{DecodeError, Decoded};
@@ -67,6 +67,7 @@ fn cap(limits: &DecodeLimits) -> io::Result<()> {
         };
         setrlimit(resource, both)?;
     }
+    seal()?;
     confine()
 }
 

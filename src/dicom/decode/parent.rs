@@ -1,5 +1,6 @@
 //! The server's side: starts the child, bounds it, and turns every end it can come to into words.
 
+use super::confine::seal;
 use super::protocol::{Answer, DecodeLimits, Decoded, Request};
 use super::{DecodeError, SUBCOMMAND};
 use crate::volume::Volume;
@@ -58,6 +59,8 @@ pub async fn decode_series_with(
 }
 
 fn start(program: &Path) -> io::Result<Child> {
+    // before there is anybody who could look
+    seal()?;
     Command::new(program)
         .arg(SUBCOMMAND)
         .env_clear()

@@ -13,7 +13,7 @@ use dicom_object::InMemDicomObject;
 
 use super::send::associate::{Link, Message};
 use super::send::message::{MESSAGE_ID, RESPONSE, in_syntax, priority, request};
-use super::send::{Answered, DestinationSettings, SendError};
+use super::send::{Answered, DestinationSettings, NOT_ASKED, SendError};
 use answer::Answer;
 
 /// Answers to one question that are read; a PACS that has more is asked too widely.
@@ -271,15 +271,12 @@ fn question(
 fn status_of(answer: &Message, request: u16) -> Result<u16, SendError> {
     match answer.status {
         Some(status) if answer.field == request | RESPONSE && answer.id == MESSAGE_ID => Ok(status),
-        _ => Err(SendError::BrokenOff(
-            "the peer answered something that was not asked".into(),
-        )),
+        _ => Err(SendError::BrokenOff(NOT_ASKED.into())),
     }
 }
 
 fn refused(what: &'static str, status: u16, answer: &Message) -> SendError {
-    let comment = answer.comment.trim().to_owned();
-    SendError::Refused(what, Answered { status, comment })
+    SendError::Refused(what, Answered::with(status, answer))
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use super::link::{self, Link};
 use super::settings::ReceiveSettings;
 use super::spool::Spool;
 use super::{AssociationId, ObjectSink, negotiate};
-use crate::porch::{Places, Porch};
+use crate::porch::{Places, Porch, Say};
 use crate::tls::Live;
 
 /// How many peers are told at one time that we are busy; more are just closed.
@@ -67,10 +67,14 @@ pub async fn serve(
     let spool = Spool::open(&settings, &*sink)?;
     let doors = doors.into();
     let mut door = Door {
-        waiting: Places::new(settings.associations_max + WAITING_MAX),
+        waiting: waiting(settings.associations_max),
         porch: Arc::new(Porch::before(settings.associations_max)),
         places: Arc::new(Semaphore::new(settings.associations_max)),
-        busy_answers: Arc::new(Places::new(BUSY_ANSWERS_MAX)),
+        busy: Arc::new(Busy {
+            answers: Places::new(BUSY_ANSWERS_MAX),
+            say: Say::default(),
+        }),
+        unlisted: Say::default(),
         tasks: JoinSet::new(),
         shared: Arc::new(Shared {
             spool: Arc::new(spool),
@@ -95,6 +99,12 @@ pub async fn serve(
     Ok(())
 }
 
+/// Places to wait in. Whoever sends commands keeps one to its end, and may have all associations: of the room to wait
+/// alone an address leaves a quarter.
+fn waiting(associations_max: usize) -> Places {
+    Places::leaving(associations_max + WAITING_MAX, WAITING_MAX / 4)
+}
+
 async fn by_tls(door: Option<&(TcpListener, Arc<Live>)>) -> io::Result<(TcpStream, SocketAddr)> {
     match door {
         Some((listener, _)) => listener.accept().await,
@@ -110,8 +120,15 @@ struct Door {
     porch: Arc<Porch>,
     /// For those that may have an association.
     places: Arc<Semaphore>,
-    busy_answers: Arc<Places>,
+    busy: Arc<Busy>,
+    unlisted: Say,
     tasks: JoinSet<()>,
+}
+
+/// For those that find no place.
+struct Busy {
+    answers: Places,
+    say: Say,
 }
 
 /// A connection that was let to the door.
@@ -143,13 +160,15 @@ impl Door {
     fn knock(&mut self, caller: Caller) {
         let peer = caller.peer;
         if !self.shared.settings.admits_host(peer) {
-            tracing::warn!(%peer, "DICOM connection refused: address not listed");
+            if let Some(more) = self.unlisted.now() {
+                tracing::warn!(%peer, more, "DICOM connection refused: address not listed");
+            }
             return;
         }
         let waiting = match self.waiting.take(peer) {
             Ok(waiting) => waiting,
             Err(why) => {
-                tracing::warn!(%peer, why, "DICOM connection closed");
+                self.busy.closed(peer, why);
                 return;
             }
         };
@@ -157,7 +176,7 @@ impl Door {
         link::acknowledge_at_once(&caller.stream);
         let shared = Arc::clone(&self.shared);
         let (porch, places) = (Arc::clone(&self.porch), Arc::clone(&self.places));
-        let busy_answers = Arc::clone(&self.busy_answers);
+        let busy = Arc::clone(&self.busy);
         self.tasks.spawn(async move {
             let limit = Duration::from_secs(shared.settings.handshake_timeout_seconds);
             let entered = tokio::select! {
@@ -169,7 +188,7 @@ impl Door {
             if let Some(place) = place {
                 attend(caller, shared, place).await;
             } else {
-                turn_away(caller, &shared, &busy_answers).await;
+                turn_away(caller, &shared, &busy).await;
             }
             drop(waiting);
         });
@@ -186,15 +205,25 @@ impl Door {
     }
 }
 
+impl Busy {
+    fn closed(&self, peer: IpAddr, why: &'static str) {
+        if let Some(more) = self.say.now() {
+            tracing::warn!(%peer, why, more, "DICOM connection closed");
+        }
+    }
+}
+
 /// Tells a peer that it may try again later, as far as there is room to tell.
-async fn turn_away(caller: Caller, shared: &Shared, busy_answers: &Places) {
+async fn turn_away(caller: Caller, shared: &Shared, busy: &Busy) {
     let peer = caller.peer;
-    match busy_answers.take(peer) {
+    match busy.answers.take(peer) {
         Ok(_place) => {
-            tracing::warn!(%peer, "DICOM association rejected: too many at one time, or too many of its address that say nothing");
+            if let Some(more) = busy.say.now() {
+                tracing::warn!(%peer, more, "DICOM association rejected: too many at one time, or too many of its address that say nothing");
+            }
             negotiate::reject_busy(caller.stream, &shared.settings, caller.tls).await;
         }
-        Err(why) => tracing::warn!(%peer, why, "DICOM connection closed"),
+        Err(why) => busy.closed(peer, why),
     }
 }
 
@@ -254,4 +283,22 @@ async fn talk(
         %end,
         "DICOM association over"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_may_have_all_associations_and_leaves_room_to_wait() {
+        for associations_max in [8, 1000] {
+            let waiting = waiting(associations_max);
+            let [gateway, other]: [IpAddr; 2] =
+                ["10.0.0.1", "10.0.0.2"].map(|a| a.parse().unwrap());
+            let taken: Vec<_> = (0..).map_while(|_| waiting.take(gateway).ok()).collect();
+            assert_eq!(taken.len(), associations_max + WAITING_MAX * 3 / 4);
+            let left: Vec<_> = (0..).map_while(|_| waiting.take(other).ok()).collect();
+            assert_eq!(left.len(), WAITING_MAX / 4);
+        }
+    }
 }

@@ -10,7 +10,7 @@ use dicom_object::InMemDicomObject;
 
 use super::associate::{Link, Message, command};
 use super::message::{MESSAGE_ID, RESPONSE, in_syntax};
-use super::{DestinationSettings, SendError};
+use super::{Answered, DestinationSettings, NOT_ASKED, SendError};
 use crate::dicom::receive::ALL_COMMITTED;
 use crate::dicom::receive::command::EVENT_REPORT;
 
@@ -71,12 +71,14 @@ pub async fn commit(
     let outcome = match (answer.field, answer.status) {
         (field, Some(0)) if field == ACTION_REQUEST | RESPONSE => reported(&mut link, wait).await,
         (_, Some(0x0122 | 0x0211 | 0x0112)) => CommitOutcome::NotOffered,
-        (_, status) => {
-            let status = status.unwrap_or(u16::MAX);
+        (field, Some(status)) if field == ACTION_REQUEST | RESPONSE => {
             link.close().await;
-            return Err(SendError::BrokenOff(format!(
-                "commitment was answered with status 0x{status:04X}"
-            )));
+            let answered = Answered::with(status, &answer);
+            return Err(SendError::Refused("commitment", answered));
+        }
+        _ => {
+            link.close().await;
+            return Err(SendError::BrokenOff(NOT_ASKED.into()));
         }
     };
     link.close().await;

@@ -9,18 +9,45 @@ pub(in crate::dicom) mod message;
 mod settings;
 mod store;
 
+use std::fmt;
+
+use associate::Message;
+
 pub use commit::{CommitOutcome, commit};
 pub use settings::DestinationSettings;
 pub use store::{StoreOutcome, echo, store};
 
-/// A status of the peer that is no success (PS3.7 C), shown without its words.
+/// Why an answer counts for none.
+pub(in crate::dicom) const NOT_ASKED: &str = "the peer answered something that was not asked";
+
+/// (0000,0900), shown as the standard writes it (PS3.7 C).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Status(pub u16);
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "0x{:04X}", self.0)
+    }
+}
+
+/// A status of the peer that is no success, shown without its words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("status 0x{status:04X}")]
+#[error("status {status}")]
 pub struct Answered {
-    /// (0000,0900)
-    pub status: u16,
+    /// Which.
+    pub status: Status,
     /// (0000,0902), made safe: the peer's own words, which may name a patient.
     pub comment: String,
+}
+
+impl Answered {
+    /// This status, with what the answer says of it.
+    pub(in crate::dicom) fn with(status: u16, answer: &Message) -> Self {
+        Self {
+            status: Status(status),
+            comment: answer.comment.trim().to_owned(),
+        }
+    }
 }
 
 /// Why nothing came of an association: the object may be tried again later.
@@ -36,7 +63,7 @@ pub enum SendError {
     #[error("the destination does not take {0}")]
     NotTaken(&'static str),
     /// The peer refused a question.
-    #[error("the association broke off: the {0} was refused: {1}")]
+    #[error("the {0} was refused: {1}")]
     Refused(&'static str, Answered),
     /// The peer was silent for too long, closed, or aborted.
     #[error("the association broke off: {0}")]

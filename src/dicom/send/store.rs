@@ -7,7 +7,7 @@ use dicom_object::{InMemDicomObject, OpenFileOptions};
 
 use super::associate::{Link, Message};
 use super::message::{RESPONSE, in_syntax, priority, request};
-use super::{Answered, DestinationSettings, SendError};
+use super::{Answered, DestinationSettings, NOT_ASKED, SendError};
 use crate::dicom::objects::Kind;
 
 /// Largest object that is sent, bytes.
@@ -73,10 +73,11 @@ pub async fn echo(to: &DestinationSettings, calling_ae: &str) -> Result<(), Send
     link.close().await;
     match answer.status {
         Some(0) if answer.field == ECHO_REQUEST | RESPONSE => Ok(()),
-        status => Err(SendError::BrokenOff(format!(
-            "the echo was answered with status {}",
-            shown(status.unwrap_or(u16::MAX))
-        ))),
+        Some(status) if answer.field == ECHO_REQUEST | RESPONSE => {
+            let answered = Answered::with(status, &answer);
+            Err(SendError::Refused("echo", answered))
+        }
+        _ => Err(SendError::BrokenOff(NOT_ASKED.into())),
     }
 }
 
@@ -85,25 +86,17 @@ fn judge(answer: &Message, sop_instance_uid: &str) -> Result<StoreOutcome, SendE
     let about_it =
         answer.sop_instance.is_empty() || answer.sop_instance == sop_instance_uid.as_bytes();
     if answer.field != STORE_REQUEST | RESPONSE || answer.id != 1 || !about_it {
-        let why = "the peer answered something that was not asked";
-        return Err(SendError::BrokenOff(why.into()));
+        return Err(SendError::BrokenOff(NOT_ASKED.into()));
     }
     let Some(status) = answer.status else {
         return Err(SendError::BrokenOff("the answer has no status".into()));
     };
-    let answered = || Answered {
-        status,
-        comment: answer.comment.trim().to_owned(),
-    };
+    let answered = || Answered::with(status, answer);
     Ok(match status {
         0x0000 | 0xB000 | 0xB006 | 0xB007 | DUPLICATE => StoreOutcome::Stored,
         0xA700..=0xA7FF | 0x0110 | 0x0124 => StoreOutcome::Later(answered()),
         _ => StoreOutcome::Refused(answered()),
     })
-}
-
-fn shown(status: u16) -> String {
-    format!("0x{status:04X}")
 }
 
 async fn read(file: &Path) -> Result<InMemDicomObject, SendError> {
@@ -123,6 +116,7 @@ async fn read(file: &Path) -> Result<InMemDicomObject, SendError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dicom::send::Status;
 
     #[track_caller]
     fn check(status: u16, expected: &StoreOutcome) {
@@ -147,7 +141,7 @@ mod tests {
             check(stored, &StoreOutcome::Stored);
         }
         let answered = |status| Answered {
-            status,
+            status: Status(status),
             comment: "why".into(),
         };
         check(0xA700, &StoreOutcome::Later(answered(0xA700)));

@@ -171,6 +171,11 @@ pub struct Answer {
 
 /// Errors of an answer whose places are told.
 const PLACES_MAX: usize = 5;
+/// Segments that an answer to results and orders can be about, our own (Z) too. Any other three letters may be a name.
+const SEGMENTS: [&str; 16] = [
+    "ERR", "MSA", "MSH", "NTE", "OBR", "OBX", "ORC", "PID", "PRT", "PV1", "PV2", "SPM", "TQ1",
+    "TQ2", "ZDS", "ZFR",
+];
 
 /// ERR-2 and ERR-3 where they are what they should be: a sender may have written anything.
 fn place_and_code(err: &Segment) -> String {
@@ -180,8 +185,7 @@ fn place_and_code(err: &Segment) -> String {
     };
     let at = err.field(2);
     let segment = at.component(1);
-    let is_name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit();
-    let place = (segment.len() == 3 && segment.chars().all(is_name)).then(|| Place {
+    let place = SEGMENTS.contains(&segment).then(|| Place {
         sequence: number(at.component(2)).unwrap_or(1),
         field: number(at.component(3)),
         ..Place::segment(segment)

@@ -225,6 +225,7 @@ fn places_of_an_answer_hold_no_words_of_its_sender() {
     check("ERR||PID^1^5|204^MUELLER\rERR||OBX^3", "PID-5 204; OBX[3]");
     check("ERR||MUELLER^ANNA^19560102|19560102|E||||ANNA", "");
     check("ERR||PID^19560102^ANNA|Anna", "PID");
+    check("ERR||EVA^1^5\rERR||LEE|204", "204");
     check(&"ERR||PID^1^3\r".repeat(9), &["PID-3"; 5].join("; "));
 }
 

@@ -349,4 +349,30 @@ mod tests {
         );
         assert!(logged.try_recv().is_err(), "nothing of it goes on");
     }
+
+    #[tokio::test]
+    async fn a_lane_that_breaks_is_told_of_and_its_log_stays() {
+        let (folder, pool) = (tempfile::tempdir().unwrap(), Arc::<Pool>::default());
+        let (to, _logged) = mpsc::channel::<Logged>(1);
+        let broken = |_: Logged| -> Logged { panic!("broken on purpose") };
+        let backlog = Backlog::default();
+        let log = Log::start(folder.path(), LIMITS, &pool, backlog, &to, broken).unwrap();
+        let soon = std::time::Duration::from_secs(5);
+        let early = tokio::time::timeout(soon / 50, log.broken()).await;
+        assert!(early.is_err(), "all lanes go on");
+        let (durable, told) = oneshot::channel();
+        let mut object = pool.take();
+        assert!(object.push(&[7; 100]).is_empty());
+        assert!(log.append(Append {
+            checksum: crc32fast::hash(object.object()),
+            object,
+            entry: entry(0),
+            durable,
+        }));
+        assert!(told.await.is_err(), "nobody says that it is ours");
+        tokio::time::timeout(soon, log.broken()).await.unwrap();
+        // what it wrote is for the next process
+        log.end().await;
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
 }

@@ -8,6 +8,7 @@ use std::sync::mpsc::{self as std_mpsc, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::backlog::Backlog;
@@ -115,6 +116,19 @@ struct Activity {
     /// When something was appended last, in milliseconds since the start.
     last_ms: AtomicU64,
     backlog: Backlog,
+    /// A lane has ended though nobody told it to.
+    broken: CancellationToken,
+}
+
+/// Tells when a lane's thread unwinds.
+struct Bell(Arc<Activity>);
+
+impl Drop for Bell {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.broken.cancel();
+        }
+    }
 }
 
 struct Writer {
@@ -160,6 +174,7 @@ impl Log {
             started: Instant::now(),
             last_ms: AtomicU64::new(0),
             backlog,
+            broken: CancellationToken::new(),
         });
         let mut lanes = Vec::with_capacity(LANES);
         for lane in 0..LANES {
@@ -178,10 +193,11 @@ impl Log {
                 made: 0,
                 full: false,
             };
-            let to = to.clone();
+            let (to, bell) = (to.clone(), Bell(Arc::clone(&shared)));
             std::thread::Builder::new()
                 .name(format!("object-log-{lane}"))
                 .spawn(move || {
+                    let _bell = bell;
                     let forward = |logged| to.blocking_send(wrap(logged)).is_ok();
                     let told = writer.run(&ordered, forward);
                     // what is still on its way is the recorder's, which ends when we let go
@@ -217,13 +233,15 @@ impl Log {
     /// it is needed. What the recorder still has in hand when it is cut off is taken over by the next process.
     pub async fn end(&self) {
         let mut ending = Vec::with_capacity(LANES);
+        let mut settled = true;
         for lane in self.lanes.iter() {
             let (ended, told) = oneshot::channel();
-            if lane.orders.send(Order::End(ended)).is_ok() {
-                ending.push(told);
+            match lane.orders.send(Order::End(ended)) {
+                Ok(()) => ending.push(told),
+                // it broke, and whatever it had written may wait
+                Err(_) => settled = false,
             }
         }
-        let mut settled = true;
         for told in ending {
             settled &= told.await.unwrap_or(false);
         }
@@ -232,6 +250,11 @@ impl Log {
         } else if let Err(error) = self.folder.remove() {
             warn!(%error, "could not remove the empty object log");
         }
+    }
+
+    /// Waits until a lane breaks: what it is given from then on is refused for as long as this process lives.
+    pub fn broken(&self) -> impl Future<Output = ()> + use<> {
+        self.shared.broken.clone().cancelled_owned()
     }
 
     /// A record of an earlier process is to get its file and its row.

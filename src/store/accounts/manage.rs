@@ -6,9 +6,12 @@ use sea_orm::{
     PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, SqlErr,
 };
 
-use super::passwords::{self, generate_password, hash_password, verify_password};
+use super::passwords::{self, generate_password, hash_password};
 use super::tokens::revoke_with;
-use super::{AccountError, NewSession, Role, SessionLimits, User, check_name, digest, random_hex};
+use super::{
+    AccountError, NewSession, Role, SessionLimits, User, check_name, digest, insert, local_user,
+    random_hex,
+};
 use crate::clock::UnixMillis;
 use crate::store::entity::{login_failure, user_account, web_session};
 use crate::store::turns::{self, Duty};
@@ -137,37 +140,59 @@ impl Store {
         Ok(rows.into_iter().map(account).collect())
     }
 
+    /// A transaction in which rights are given or taken, in its turn. `by`: the account that does so, which may have
+    /// lost the right to since it asked; `None` where no account does.
+    pub(super) async fn begin_rights(
+        &self,
+        by: Option<&str>,
+    ) -> Result<DatabaseTransaction, AccountError> {
+        let tx = self.begin().await?;
+        turns::within(&tx, Duty::Rights).await?;
+        if let Some(by) = by {
+            let still = user_account::Entity::find()
+                .filter(user_account::Column::Name.eq(by))
+                .filter(user_account::Column::Role.eq(Role::Admin.as_str()))
+                .filter(user_account::Column::DisabledAt.is_null())
+                .one(&tx)
+                .await?;
+            still.ok_or(AccountError::NoMore)?;
+        }
+        Ok(tx)
+    }
+
     /// Makes an account with a password of ours, which its person must change; gives the password.
     ///
     /// # Errors
-    /// When the name is taken or breaks a rule, or the database fails.
+    /// When the name is taken or breaks a rule, `by` is no administrator any more, or the database fails.
     pub async fn invite(
         &self,
+        by: &str,
         name: &str,
         role: Role,
         now_ms: UnixMillis,
     ) -> Result<String, AccountError> {
         let password = generate_password()?;
-        let user = self.create_user(name, &password, role, now_ms).await?;
-        let tx = self.begin().await?;
-        must_change(&tx, user.id, true).await?;
+        let mut row = local_user(name, &password, role, now_ms).await?;
+        row.must_change = Set(true);
+        let tx = self.begin_rights(Some(by)).await?;
+        insert(&tx, name, row).await?;
         tx.commit().await?;
         Ok(password)
     }
 
-    /// Gives an account another role and ends its sessions: rights change with a new sign-in. Tokens that it could not
-    /// have any more are revoked.
+    /// Gives an account another role and ends its sessions: rights change with a new sign-in. Unless it becomes an
+    /// administrator, all tokens that it made are revoked, and those under its name that have more than the new role.
     ///
     /// # Errors
-    /// When there is none, it is the last administrator, or the database fails.
+    /// When there is none, it is the last administrator, `by` is none any more, or the database fails.
     pub async fn change_role(
         &self,
+        by: Option<&str>,
         id: i64,
         role: Role,
         now_ms: UnixMillis,
     ) -> Result<Changed, AccountError> {
-        let tx = self.begin().await?;
-        turns::within(&tx, Duty::Rights).await?;
+        let tx = self.begin_rights(by).await?;
         let row = found(&tx, id).await?;
         if role != Role::Admin {
             keep_an_admin(&tx, &row).await?;
@@ -184,14 +209,14 @@ impl Store {
     /// again, without those.
     ///
     /// # Errors
-    /// When there is none, it is the last administrator, or the database fails.
+    /// When there is none, it is the last administrator, `by` is none any more, or the database fails.
     pub async fn disable(
         &self,
+        by: Option<&str>,
         id: i64,
         since_ms: Option<UnixMillis>,
     ) -> Result<Changed, AccountError> {
-        let tx = self.begin().await?;
-        turns::within(&tx, Duty::Rights).await?;
+        let tx = self.begin_rights(by).await?;
         let row = found(&tx, id).await?;
         let mut revoked = Vec::new();
         if let Some(now_ms) = since_ms {
@@ -215,11 +240,15 @@ impl Store {
     /// and the password.
     ///
     /// # Errors
-    /// When there is no such local account, or the database fails.
-    pub async fn reset_password(&self, id: i64) -> Result<(String, String), AccountError> {
+    /// When there is no such local account, `by` is no administrator any more, or the database fails.
+    pub async fn reset_password(
+        &self,
+        by: &str,
+        id: i64,
+    ) -> Result<(String, String), AccountError> {
         let password = generate_password()?;
         let hash = hash_password(password.clone()).await?;
-        let tx = self.begin().await?;
+        let tx = self.begin_rights(Some(by)).await?;
         let row = found(&tx, id).await?;
         if row.origin != Origin::Local.as_str() {
             return Err(AccountError::Unknown);
@@ -245,16 +274,20 @@ impl Store {
         limits: SessionLimits,
         now_ms: UnixMillis,
     ) -> Result<NewSession, AccountError> {
-        let fits = self.check_password(&user.name, old).await?;
-        if fits.is_none_or(|u| u.id != user.id) {
-            return Err(AccountError::Unknown);
-        }
+        let fits = self.fitting(&user.name, old).await?;
+        let fits = fits.filter(|row| row.id == user.id);
+        let compared = fits.ok_or(AccountError::Unknown)?.password_hash;
         passwords::check(&user.name, new)?;
         if old == new {
             return Err(AccountError::BadPassword("is the one you had"));
         }
         let hash = hash_password(new.to_owned()).await?;
         let tx = self.begin().await?;
+        // an administrator may have set another since, or disabled the account: that counts
+        let row = found(&tx, user.id).await?;
+        if row.password_hash != compared || row.disabled_at.is_some() {
+            return Err(AccountError::Unknown);
+        }
         set_password(&tx, user.id, hash).await?;
         must_change(&tx, user.id, false).await?;
         end_sessions(&tx, user.id).await?;
@@ -402,6 +435,7 @@ impl Store {
             Some(row) if row.disabled_at.is_some() => return Ok(None),
             Some(row) => {
                 if row.role != role.as_str() {
+                    turns::within(&tx, Duty::Rights).await?;
                     revoked = give_role(&tx, &row, role, now_ms).await?;
                 }
                 row
@@ -428,20 +462,6 @@ impl Store {
             role,
         };
         Ok(Some((user, revoked)))
-    }
-
-    /// Whether this is the password of this account; for deeds that ask for it again.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn is_password_of(&self, user: &User, password: &str) -> Result<bool, AccountError> {
-        let row = user_account::Entity::find_by_id(user.id)
-            .one(self.read())
-            .await?;
-        match row {
-            Some(row) => verify_password(password.to_owned(), row.password_hash).await,
-            None => Ok(false),
-        }
     }
 }
 

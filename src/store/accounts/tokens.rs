@@ -98,7 +98,7 @@ impl Store {
     /// Makes a bearer token; the answer is the only time it can be seen.
     ///
     /// # Errors
-    /// When the name breaks a rule or the database fails.
+    /// When the name breaks a rule, the account that wants it is no administrator any more, or the database fails.
     pub async fn make_token(
         &self,
         wanted: &NewToken<'_>,
@@ -117,7 +117,7 @@ impl Store {
             created_by: Set(wanted.by.map(str::to_owned)),
             ..Default::default()
         };
-        let tx = self.begin().await?;
+        let tx = self.begin_rights(wanted.by).await?;
         row.insert(&tx).await?;
         tx.commit().await?;
         Ok(secret)
