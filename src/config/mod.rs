@@ -301,7 +301,15 @@ fn secrets(variables: impl Iterator<Item = (String, String)>) -> Vec<(String, St
 /// What is wrong, without what stands in a secret's place.
 fn in_words(error: figment::Error) -> String {
     let told = error.into_iter().map(|mut e| {
-        let key = e.path.join(".");
+        // a list has numbers where a section has names
+        let named = |part: &&String| part.parse::<u32>().is_err();
+        let key: Vec<&str> = e
+            .path
+            .iter()
+            .take_while(named)
+            .map(String::as_str)
+            .collect();
+        let key = key.join(".");
         // a secret's own key, and a section in whose place something else stands, which may be the secret
         let in_it = |secret: &str| {
             let below = secret.strip_prefix(key.as_str());

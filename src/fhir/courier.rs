@@ -93,9 +93,12 @@ impl Courier for FhirCourier {
 
     async fn deliver(&self, destination: &str, batch: &Batch, now_ms: UnixMillis) -> Attempt {
         let id = Subscription::of_destination(destination).unwrap_or(-1);
-        let subscription = match self.store.subscription(id).await {
-            Ok(Some(found)) if !found.is_over(now_ms) => found,
-            Ok(_) => return Outcome::Never("its subscription is over".into()).into(),
+        let subscription = match self.store.served_subscription(id, now_ms).await {
+            Ok(Some(found)) => found,
+            Ok(None) => {
+                let why = "its subscription is over, or no token of its name works any more";
+                return Outcome::Never(why.into()).into();
+            }
             Err(e) => return Outcome::Later(format!("database: {e}")).into(),
         };
         let (method, endpoint, headers, body) = match self.request(&subscription, batch).await {

@@ -22,6 +22,7 @@ use crate::clock::UnixMillis;
 pub use manage::{Account, Changed, LockLimits, Origin};
 use passwords::{decoy_hash, generate_password, hash_password, verify_password};
 pub use sessions::{NewSession, Session, SessionLimits};
+pub(super) use tokens::still_works;
 pub use tokens::{NewToken, TokenEntry, TokenHolder};
 
 /// Name of the user made at the first start.

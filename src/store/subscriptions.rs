@@ -1,12 +1,13 @@
 //! FHIR subscriptions: kept, found, ended; and their notifications, written with the rank that causes them.
 
-use sea_orm::sea_query::Query;
+use sea_orm::sea_query::{ExprTrait as _, Query};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait, PaginatorTrait as _,
     QueryFilter, QueryOrder, sea_query::Expr,
 };
 
-use super::entity::{delivery, destination, fhir_notice, fhir_subscription, study};
+use super::accounts::still_works;
+use super::entity::{api_token, delivery, destination, fhir_notice, fhir_subscription, study};
 use super::outbox::{fresh_key, says_the_newest, waiting};
 use super::{Store, StoreError};
 use crate::clock::UnixMillis;
@@ -42,6 +43,7 @@ pub(super) async fn notify(
 ) -> Result<(), StoreError> {
     let live = fhir_subscription::Entity::find()
         .filter(fhir_subscription::Column::RemovedAt.is_null())
+        .filter(is_vouched_for(now_ms))
         .order_by_asc(fhir_subscription::Column::Id)
         .all(tx)
         .await?;
@@ -74,6 +76,19 @@ pub(super) async fn notify(
             .await?;
     }
     Ok(())
+}
+
+/// A token of the name that made a subscription still works: who may see nothing any more is told nothing.
+fn is_vouched_for(now_ms: UnixMillis) -> Expr {
+    let name = Expr::col((api_token::Entity, api_token::Column::Name));
+    let made_by = (fhir_subscription::Entity, fhir_subscription::Column::MadeBy);
+    let tokens = Query::select()
+        .column((api_token::Entity, api_token::Column::Id))
+        .from(api_token::Entity)
+        .and_where(name.equals(made_by))
+        .cond_where(still_works(now_ms))
+        .to_owned();
+    Expr::exists(tokens)
 }
 
 fn subscription(row: fhir_subscription::Model) -> Subscription {
@@ -144,6 +159,23 @@ impl Store {
             None => Ok(None),
             Some(row) => Ok(Some(self.with_health(row).await?)),
         }
+    }
+
+    /// A subscription that may be told something now: not deleted, not over, and a token of its name still works.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn served_subscription(
+        &self,
+        id: i64,
+        now_ms: UnixMillis,
+    ) -> Result<Option<Subscription>, StoreError> {
+        let row = fhir_subscription::Entity::find_by_id(id)
+            .filter(fhir_subscription::Column::RemovedAt.is_null())
+            .filter(is_vouched_for(now_ms))
+            .one(self.read())
+            .await?;
+        Ok(row.map(subscription).filter(|found| !found.is_over(now_ms)))
     }
 
     /// All that were not deleted, oldest first; of one token where it is named.

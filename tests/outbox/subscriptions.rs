@@ -7,6 +7,7 @@ use firstread::clock::Clock as _;
 use firstread::fhir::subscription::read;
 use firstread::fhir::{FhirCourier, FhirSettings};
 use firstread::secrets::Vault;
+use firstread::store::accounts::Role;
 use firstread::triage::OrderPriority;
 use serde_json::{Value, json};
 
@@ -41,6 +42,7 @@ async fn a_report_that_meets_the_criteria_is_put_to_the_subscriber() {
     for database in databases() {
         let before = peer.lines("requests.jsonl").len();
         let site = Site::on(&database).await;
+        site.token_of("ris", Role::Integration).await;
         let now_ms = site.clock.now_ms();
         let vault = Arc::new(Vault::open(site.data.path()).unwrap());
         let headers = r#"[["Authorization","Bearer s3cret"]]"#;
@@ -124,12 +126,65 @@ async fn a_report_that_meets_the_criteria_is_put_to_the_subscriber() {
 }
 
 #[tokio::test]
+async fn whose_token_is_revoked_is_told_nothing_more() {
+    let Some(peer) = Peer::start("http_server.py", &[]) else {
+        return;
+    };
+    for database in databases() {
+        let before = peer.lines("requests.jsonl").len();
+        let site = Site::on(&database).await;
+        site.token_of("ris", Role::Integration).await;
+        let now_ms = site.clock.now_ms();
+        let vault = Arc::new(Vault::open(site.data.path()).unwrap());
+        let wanted = read(&of_orders(&peer), now_ms).unwrap_or_else(|e| panic!("{e}"));
+        let made = site.store.subscribe(&wanted, None, "ris", now_ms).await;
+        made.unwrap().unwrap();
+        let settings = FhirSettings {
+            subscription_hosts: vec!["127.0.0.1".into()],
+            ..FhirSettings::default()
+        };
+        let courier = FhirCourier::new(site.store.clone(), settings, vault).unwrap();
+        let outbox = outbox(&site, Arc::new(courier)).await;
+        for n in [1, 2, 3] {
+            site.study(n, 12, 5.0).await;
+        }
+        let stat = async |accession: &str| {
+            let stat = OrderPriority::Stat;
+            let ordered = site
+                .store
+                .set_order(accession, stat, "test", &site.ranker, now_ms);
+            assert_eq!(ordered.await.unwrap().len(), 1);
+            outbox.deliver_next("fhir:1").await.unwrap()
+        };
+        let told = || peer.lines("requests.jsonl").len() - before;
+        assert!(stat("ACC-1").await);
+        assert_eq!(told(), 1);
+        // one waits when the token is revoked
+        let waits =
+            site.store
+                .set_order("ACC-2", OrderPriority::Stat, "test", &site.ranker, now_ms);
+        waits.await.unwrap();
+        let token = site.store.tokens().await.unwrap()[0].id;
+        site.store.revoke_token(token, now_ms).await.unwrap();
+        assert!(outbox.deliver_next("fhir:1").await.unwrap());
+        assert_eq!(told(), 1, "{database:?}");
+        assert!(!stat("ACC-3").await, "nothing is made for it");
+        // its program got another token of that name
+        site.token_of("ris", Role::Integration).await;
+        site.study(4, 12, 5.0).await;
+        assert!(stat("ACC-4").await);
+        assert_eq!(told(), 2, "{database:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_order_that_becomes_stat_is_put_to_the_subscriber() {
     let Some(peer) = Peer::start("http_server.py", &[]) else {
         return;
     };
     for database in databases() {
         let site = Site::on(&database).await;
+        site.token_of("ris", Role::Integration).await;
         let now_ms = site.clock.now_ms();
         let vault = Arc::new(Vault::open(site.data.path()).unwrap());
         let wanted = read(&of_orders(&peer), now_ms).unwrap_or_else(|e| panic!("{e}"));

@@ -248,7 +248,7 @@ pub(super) async fn revoke_with(
 }
 
 /// Neither revoked nor run out.
-fn still_works(now_ms: UnixMillis) -> Condition {
+pub(in crate::store) fn still_works(now_ms: UnixMillis) -> Condition {
     let ends_later = Condition::any()
         .add(api_token::Column::ExpiresAt.is_null())
         .add(api_token::Column::ExpiresAt.gt(now_ms));
