@@ -61,6 +61,9 @@ pub enum SeriesOutcome {
     NotAnalysed(String),
 }
 
+/// Outcome of what could not be looked at; it may be another time, on a quieter machine.
+const FAILED: &str = "failed";
+
 impl Analyst {
     /// After so many failures a study is given up.
     #[must_use]
@@ -200,10 +203,10 @@ impl Analyst {
         kind: &str,
         earlier: &[ScreeningRow],
     ) -> Result<ScreeningRow, String> {
-        let input = input_digest(series, &self.engine);
+        let input = input_digest(study, series, &self.engine);
         if let Some(same) = earlier
             .iter()
-            .find(|r| r.series_uid == series.series_uid && r.input == input)
+            .find(|r| r.series_uid == series.series_uid && r.input == input && r.outcome != FAILED)
         {
             return Ok(same.clone());
         }
@@ -228,7 +231,7 @@ impl Analyst {
             }
             Err(DecodeError::NotAVolume(reason)) => row.reason = Some(reason),
             Err(DecodeError::Failed(reason)) => {
-                "failed".clone_into(&mut row.outcome);
+                FAILED.clone_into(&mut row.outcome);
                 row.reason = Some(reason);
             }
         }
@@ -470,12 +473,14 @@ fn not_analysed_row(series_uid: String, reason: String, engine: &Engine) -> Scre
     }
 }
 
-/// Series, its files and the model: the same input is never analysed twice.
-fn input_digest(series: &SeriesForAnalysis, engine: &Engine) -> String {
+/// Series, its files, the person that it is compared by, model and program: the same input is never analysed twice.
+fn input_digest(study: &StudyForAnalysis, series: &SeriesForAnalysis, engine: &Engine) -> String {
     let mut files: Vec<&str> = series.files.iter().map(String::as_str).collect();
     files.sort_unstable();
     let mut digest = Sha256::new();
     digest.update(&engine.card.sha256);
+    digest.update(env!("CARGO_PKG_VERSION"));
+    digest.update(format!("\n{:?} {:?}\n", study.age_years, study.sex));
     for file in files {
         digest.update(file);
         digest.update("\n");

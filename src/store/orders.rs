@@ -1,7 +1,8 @@
 //! Order priorities, known by accession number, before or after their study arrives.
 
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QuerySelect, sea_query::OnConflict,
+    ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::OnConflict,
 };
 
 use super::entity::{idempotency, imaging_order, study};
@@ -11,7 +12,7 @@ use super::{Store, StoreError};
 use crate::triage::OrderPriority;
 
 impl Store {
-    /// Keeps the priority of an order and re-ranks its open studies; gives their UIDs.
+    /// Keeps the priority of an order and re-ranks its studies, at once; gives the UIDs of the open ones.
     ///
     /// # Errors
     /// When the database fails.
@@ -24,6 +25,7 @@ impl Store {
         now_ms: i64,
     ) -> Result<Vec<String>, StoreError> {
         let tx = self.begin().await?;
+        ranker.rules_in(&tx).await?;
         ris::meet(&tx, Meeting::Message).await?;
         let row = imaging_order::ActiveModel {
             accession: Set(accession.to_owned()),
@@ -44,22 +46,22 @@ impl Store {
             )
             .exec_without_returning(&tx)
             .await?;
-        tx.commit().await?;
-        let studies: Vec<(i64, String)> = study::Entity::find()
-            .select_only()
-            .columns([study::Column::Id, study::Column::StudyUid])
+        let of_accession = study::Entity::find()
             .filter(study::Column::Accession.eq(accession))
-            .filter(study::Column::Reading.eq("open"))
-            .into_tuple()
-            .all(self.read())
+            .order_by_asc(study::Column::Id)
+            .lock_exclusive()
+            .all(&tx)
             .await?;
-        let mut changed = Vec::with_capacity(studies.len());
-        for (id, uid) in studies {
-            self.change_standing(id, ranker, now_ms, |s| s.evidence.order = priority)
-                .await?;
-            changed.push(uid);
+        let mut open = Vec::new();
+        for study in of_accession {
+            // one that was read too: it may come back to the list, and has its place then
+            Box::pin(ris::refresh(&tx, study.id, &[], ranker, now_ms)).await?;
+            if study.reading == "open" {
+                open.push(study.study_uid);
+            }
         }
-        Ok(changed)
+        tx.commit().await?;
+        Ok(open)
     }
 
     /// The answer given to an earlier request with this key: digest of the request, answer.

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 
 use firstread::hl7::Hl7Settings;
 use firstread::store::accounts::Role;
+use firstread::store::jobs::SCREEN;
+use firstread::triage::OrderPriority;
 use firstread::worklist::{Acting, News, StudyDetail, WorklistQuery};
 use sea_orm::ActiveValue::Set;
 
@@ -40,6 +42,53 @@ fn order(patient: &str, accession: &str, priority: &str) -> String {
     format!(
         "PID|1||{patient}\rORC|NW||{accession}\rTQ1|1||||||||{priority}\rOBR|1||{accession}|MRBR^MR brain\r"
     )
+}
+
+/// What an order says of which order it is, what is to be done with it, and what it is about.
+#[derive(Clone, Copy)]
+struct Numbered<'a> {
+    control: &'a str,
+    patient: &'a str,
+    placer: &'a str,
+    filler: &'a str,
+    accession: &'a str,
+    priority: &'a str,
+}
+
+impl Numbered<'_> {
+    async fn say(self, at: SocketAddr) {
+        let Numbered {
+            control,
+            patient,
+            placer,
+            filler,
+            accession,
+            priority,
+        } = self;
+        let accession = format!("{}{accession}", "|".repeat(14));
+        let rest = format!(
+            "PID|1||{patient}\rORC|{control}|{placer}|{filler}\rTQ1|1||||||||{priority}\r\
+             OBR|1|{placer}|{filler}|MRBR^MR brain{accession}\r"
+        );
+        say(at, "ORM^O01", &rest).await;
+    }
+}
+
+/// Studies that are to be screened, which is then done.
+async fn screened(site: &Site) -> Vec<i64> {
+    let mut studies = Vec::new();
+    let now_ms = NOON_MS + 1;
+    while let Some(job) = site
+        .store
+        .claim_job(SCREEN, "test", now_ms, 1_000)
+        .await
+        .unwrap()
+    {
+        site.store.finish_job(&job, true).await.unwrap();
+        studies.push(job.study_id);
+    }
+    studies.sort_unstable();
+    studies
 }
 
 fn report(patient: &str, accession: &str) -> String {
@@ -94,7 +143,7 @@ async fn of_several_orders_the_highest_counts_and_of_two_voices_the_later() {
         assert_eq!(study(&site, 1).await.item.order_priority, "stat");
         assert_eq!(study(&site, 1).await.orders.len(), 2);
         site.clock.advance_ms(1_000);
-        let priority = firstread::triage::OrderPriority::Asap;
+        let priority = OrderPriority::Asap;
         let now_ms = NOON_MS + 1_000;
         let moved = site
             .store
@@ -114,6 +163,163 @@ async fn of_several_orders_the_highest_counts_and_of_two_voices_the_later() {
         site.clock.advance_ms(1_000);
         say(at, "OMG^O19", two).await;
         assert_eq!(study(&site, 1).await.item.order_priority, "stat");
+    }
+}
+
+#[tokio::test]
+async fn an_order_is_one_by_its_placer_number_until_it_has_a_filler_number() {
+    for database in databases() {
+        let site = Site::on(&database).await;
+        site.study(1, 30, 20.0).await;
+        let (at, _stop) = listening(&site, Hl7Settings::default()).await;
+        let priority = async || study(&site, 1).await.item.order_priority;
+        let placed = Numbered {
+            control: "NW",
+            patient: "PAT-1",
+            placer: "P1",
+            filler: "",
+            accession: "ACC-1",
+            priority: "S",
+        };
+        placed.say(at).await;
+        assert_eq!(priority().await, "stat");
+        // cancelled by the RIS, which gave it a number of its own
+        let cancelled = Numbered {
+            control: "CA",
+            filler: "F1",
+            priority: "",
+            ..placed
+        };
+        cancelled.say(at).await;
+        assert_eq!(priority().await, "routine");
+        let orders = study(&site, 1).await.orders;
+        assert_eq!(orders.len(), 1, "{orders:?}");
+        assert_eq!(orders[0].order_key, "RIS|HOSP filler F1");
+        // wanted again; that the filler number stands in for an accession number says nothing of that
+        let again = Numbered {
+            filler: "F1",
+            accession: "",
+            ..placed
+        };
+        again.say(at).await;
+        assert_eq!(priority().await, "stat");
+        // by the ward, which knows no other number: of another patient it is another order
+        let by_ward = Numbered {
+            filler: "",
+            accession: "",
+            ..cancelled
+        };
+        let of_another = Numbered {
+            patient: "PAT-2",
+            ..by_ward
+        };
+        of_another.say(at).await;
+        assert_eq!(priority().await, "stat");
+        by_ward.say(at).await;
+        assert_eq!(priority().await, "routine");
+        let orders = study(&site, 1).await.orders;
+        assert_eq!(orders.len(), 1, "{orders:?}");
+        assert_eq!(orders[0].filler.as_deref(), Some("F1"));
+        // placed once, done by two: the placer number means neither of them
+        for filler in ["F8", "F9"] {
+            let one_of_two = Numbered {
+                placer: "P9",
+                filler,
+                ..placed
+            };
+            one_of_two.say(at).await;
+        }
+        let of_either = Numbered {
+            placer: "P9",
+            ..by_ward
+        };
+        of_either.say(at).await;
+        assert_eq!(priority().await, "stat");
+        assert_eq!(study(&site, 1).await.orders.len(), 3);
+    }
+}
+
+#[tokio::test]
+async fn an_order_that_moves_leaves_its_study_routine() {
+    for database in databases() {
+        let site = Site::on(&database).await;
+        site.study(1, 30, 20.0).await;
+        site.study_with(2, 30, 20.0, |s| s.patient_id = Set(Some("PAT-1".into())))
+            .await;
+        site.study_with(3, 30, 20.0, |s| s.accession = Set(Some("ACC-2".into())))
+            .await;
+        // its images said so
+        site.study_with(4, 30, 20.0, |s| s.order_priority = Set("stat".into()))
+            .await;
+        let (at, _stop) = listening(&site, Hl7Settings::default()).await;
+        let priorities = async || {
+            let mut all = Vec::new();
+            for n in 1..=4 {
+                all.push(study(&site, n).await.item.order_priority);
+            }
+            all
+        };
+        let mut order = Numbered {
+            control: "NW",
+            patient: "PAT-1",
+            placer: "",
+            filler: "F1",
+            accession: "ACC-1",
+            priority: "S",
+        };
+        order.say(at).await;
+        assert_eq!(priorities().await, ["stat", "routine", "routine", "stat"]);
+        // another accession number, then another patient; of its priority nothing is said
+        (order.control, order.priority) = ("XO", "");
+        order.accession = "ACC-2";
+        order.say(at).await;
+        assert_eq!(
+            priorities().await,
+            ["routine", "stat", "routine", "stat"],
+            "{database:?}"
+        );
+        order.patient = "PAT-3";
+        order.say(at).await;
+        assert_eq!(
+            priorities().await,
+            ["routine", "routine", "stat", "stat"],
+            "{database:?}"
+        );
+        // an order that never spoke of a priority takes none with it
+        (order.patient, order.filler) = ("PAT-4", "F4");
+        for accession in ["ACC-4", "ACC-5"] {
+            order.accession = accession;
+            order.say(at).await;
+        }
+        assert_eq!(priorities().await, ["routine", "routine", "stat", "stat"]);
+    }
+}
+
+#[tokio::test]
+async fn a_priority_that_was_set_while_a_study_was_read_holds_when_it_comes_back() {
+    for database in databases() {
+        let site = Site::on(&database).await;
+        site.study(1, 30, 20.0).await;
+        let read = site.study(2, 20, 20.0).await;
+        site.set_reading(&read, "read").await;
+        let set = async |accession: &str| {
+            let stat = OrderPriority::Stat;
+            let moved = site
+                .store
+                .set_order(accession, stat, "api", &site.ranker, NOON_MS);
+            moved.await.unwrap()
+        };
+        assert!(set("ACC-2").await.is_empty(), "it is not on the list");
+        assert_eq!(study(&site, 2).await.reading, "read");
+        let acting = Acting {
+            reader: "anna",
+            now_ms: NOON_MS,
+            held_since_ms: NOON_MS - 1_000,
+        };
+        site.store.reopen_study(&uid(2), acting).await.unwrap();
+        let item = study(&site, 2).await.item;
+        assert_eq!((item.order_priority.as_str(), item.rank), ("stat", 1));
+        assert_eq!(set("ACC-1").await, [uid(1)]);
     }
 }
 
@@ -279,4 +485,44 @@ async fn a_patient_is_known_better() {
     say(at, "ADT^A31", "PID|1||PAT-1||Right^Name||19461123|M\r").await;
     say(at, "ADT^A01", "PID|1||NOBODY||Right^Name\r").await;
     assert!(news.try_recv().is_err(), "nothing new was said");
+}
+
+#[tokio::test]
+async fn a_corrected_age_or_sex_asks_for_another_comparison() {
+    for database in databases() {
+        let site = Site::on(&database).await;
+        let week_and_more = 8 * 24 * 60;
+        // of one patient: open, lately read, read long ago, a prior, not screened; and one without images
+        let mut ids = Vec::new();
+        for (n, minutes_ago, reading, state) in [
+            (1, 30, "open", "screened"),
+            (2, 90, "read", "screened"),
+            (3, week_and_more, "read", "screened"),
+            (4, 30, "prior", "screened"),
+            (5, 30, "open", "not_analysed"),
+            (6, 30, "open", "screened"),
+        ] {
+            let kept = site
+                .study_with(n, minutes_ago, 20.0, |s| {
+                    s.patient_id = Set(Some("PAT-1".into()));
+                    s.reading = Set(reading.into());
+                    s.state = Set(state.into());
+                })
+                .await;
+            if n != 6 {
+                site.series_with(&kept, |_| {}).await;
+            }
+            ids.push(kept.id);
+        }
+        let (at, _stop) = listening(&site, Hl7Settings::default()).await;
+        say(at, "ADT^A08", "PID|1||PAT-1||Right^Name||19660523|F\r").await;
+        assert_eq!(screened(&site).await, ids[..2], "{database:?}: of that age");
+        say(at, "ADT^A31", "PID|1||PAT-1||Right^Name||19660523|M\r").await;
+        assert_eq!(screened(&site).await, ids[..2], "{database:?}: of that sex");
+        say(at, "ADT^A08", "PID|1||PAT-1||Other^Name||19660523|M\r").await;
+        assert!(screened(&site).await.is_empty(), "a name compares nothing");
+        let merge = "PID|1||PAT-7||Other^Name||19660523|F\rMRG|PAT-1\r";
+        say(at, "ADT^A40", merge).await;
+        assert_eq!(screened(&site).await, ids[..2], "{database:?}: merged");
+    }
 }

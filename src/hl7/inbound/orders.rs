@@ -61,7 +61,8 @@ fn number(group: &Group<'_>, field: usize) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// Filler order number, placer order number, accession number or study: the first that is there.
+/// Filler order number, placer order number, accession number or study: the first that is there. What is known by the
+/// one and told by the other is found when it is kept (`store/ris/orders.rs`).
 fn key(group: &Group<'_>, about: &About, sender: &str) -> Result<String, Fault> {
     let name = if let Some(filler) = number(group, 3) {
         format!("filler {filler}")

@@ -14,7 +14,7 @@ use sea_orm::{
     EntityTrait, QueryFilter, QuerySelect, Statement, sea_query::OnConflict,
 };
 
-pub(super) use orders::wanted_priority;
+pub(super) use orders::{refresh, wanted_priority};
 pub(super) use patients::current;
 pub(super) use reports::apply_pending;
 pub(super) use results::tell;

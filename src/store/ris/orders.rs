@@ -29,27 +29,65 @@ pub(super) async fn keep(
     changed: &mut BTreeSet<String>,
 ) -> Result<(), StoreError> {
     let (mut uids, mut accessions) = (BTreeSet::new(), BTreeSet::new());
+    let mut earlier = Vec::new();
     for order in orders {
-        let before = ris_order::Entity::find()
-            .filter(ris_order::Column::OrderKey.eq(&order.key))
-            .lock_exclusive()
-            .one(tx)
-            .await?;
         let mut about = order.about.clone();
         if let Some(patient) = about.patient.take() {
             about.patient = Some(patients::current(tx, patient).await?);
         }
+        let before = kept(tx, order, about.patient.as_ref(), at.sender).await?;
         // also those that it was about before: they may lose its priority
         for row in before.iter().map(about_of).chain([about.clone()]) {
             uids.extend(row.study_uid);
             accessions.extend(row.accession.map(|a| a.id));
         }
+        earlier.extend(before.iter().filter(|b| counts(b)).map(about_of));
         write(tx, order, about, before, at).await?;
     }
     for id in candidates(tx, &uids, &accessions).await? {
-        changed.extend(refresh(tx, id, at.ranker, at.now_ms).await?);
+        changed.extend(refresh(tx, id, &earlier, at.ranker, at.now_ms).await?);
     }
     Ok(())
+}
+
+/// The order of a message as it is kept: by its filler number, else by its placer number. One that was placed has no
+/// filler number at first, and a ward does not repeat one that it was not told. Several fillers may do what was placed
+/// once: two filler numbers are two orders, and what may mean several means none of them.
+async fn kept(
+    tx: &DatabaseTransaction,
+    order: &RisOrder,
+    patient: Option<&Identifier>,
+    sender: &str,
+) -> Result<Option<ris_order::Model>, StoreError> {
+    let by_key = ris_order::Entity::find()
+        .filter(ris_order::Column::OrderKey.eq(&order.key))
+        .lock_exclusive()
+        .one(tx)
+        .await?;
+    if by_key.is_some() && order.filler.is_some() {
+        return Ok(by_key);
+    }
+    // of one patient only: placers use their numbers again, and there is an index by patient
+    let (Some(placer), Some(patient)) = (&order.placer, patient) else {
+        return Ok(by_key);
+    };
+    let mut theirs = ris_order::Entity::find()
+        .filter(ris_order::Column::PatientId.eq(&patient.id))
+        .filter(ris_order::Column::Sender.eq(sender))
+        .filter(ris_order::Column::Placer.eq(placer))
+        .order_by_asc(ris_order::Column::Id)
+        .lock_exclusive()
+        .all(tx)
+        .await?;
+    theirs.retain(|o| patient.is(o.patient_id.as_deref(), o.patient_issuer.as_deref()));
+    let only = theirs.pop().filter(|_| theirs.is_empty());
+    let same = only.filter(|o| o.filler.is_none() || order.filler.is_none());
+    Ok(same.or(by_key))
+}
+
+/// Whether an order says anything of the priority of its study.
+fn counts(order: &ris_order::Model) -> bool {
+    order.priority.is_some() || order.cancelled
 }
 
 /// What a message does not say stays as it was said before.
@@ -61,6 +99,7 @@ async fn write(
     at: &At<'_>,
 ) -> Result<(), StoreError> {
     let known = before.as_ref().map(|b| b.cancelled);
+    let keeps_accession = before.as_ref().is_some_and(|b| stands_in(order, &about, b));
     let mut row = before.map_or_else(
         || ris_order::ActiveModel {
             order_key: Set(order.key.clone()),
@@ -83,12 +122,14 @@ async fn write(
         row.placer = Set(order.placer.clone());
     }
     if order.filler.is_some() {
+        // it may have been kept under its placer number until now
+        row.order_key = Set(order.key.clone());
         row.filler = Set(order.filler.clone());
     }
     if about.study_uid.is_some() {
         row.study_uid = Set(about.study_uid);
     }
-    if let Some(accession) = about.accession {
+    if let Some(accession) = about.accession.filter(|_| !keeps_accession) {
         row.accession = Set(Some(accession.id));
         row.accession_issuer = Set(accession.issuer);
     }
@@ -107,17 +148,37 @@ async fn write(
     Ok(())
 }
 
-/// Ranks a study by its orders; gives its UID where that changed anything.
-pub(super) async fn refresh(
+/// Whether the accession number of a message is only the number of its order, which stands in where none is said
+/// (`hl7.accession`). Then one that was said before holds, and the study keeps its order.
+fn stands_in(order: &RisOrder, about: &About, before: &ris_order::Model) -> bool {
+    let is_number = |id: &str, numbers: [&Option<String>; 2]| {
+        numbers.iter().any(|number| number.as_deref() == Some(id))
+    };
+    let (said, known) = (about.accession.as_ref(), before.accession.as_deref());
+    said.is_some_and(|a| is_number(&a.id, [&order.placer, &order.filler]))
+        && known.is_some_and(|id| !is_number(id, [&before.placer, &before.filler]))
+}
+
+/// Ranks a study by its orders; gives its UID where that changed anything. `earlier` is what orders were about before
+/// that count: a study that they left, and that has no other, is routine. What its images asked for (0040,1003) is not
+/// kept.
+pub(in super::super) async fn refresh(
     tx: &DatabaseTransaction,
     study_id: i64,
+    earlier: &[About],
     ranker: &Ranker,
     now_ms: i64,
 ) -> Result<Option<String>, StoreError> {
     let Some(study) = locked(tx, study_id).await? else {
         return Ok(None);
     };
-    let Some(wanted) = wanted_priority(tx, &keys(&study)).await? else {
+    let wanted = wanted_priority(tx, &keys(&study)).await?;
+    let had_one = || {
+        earlier
+            .iter()
+            .any(|a| a.matches(&keys(&study)) == Match::Sure)
+    };
+    let Some(wanted) = wanted.or_else(|| had_one().then_some(OrderPriority::Routine)) else {
         return Ok(None);
     };
     if study.order_priority == wanted.as_str() {
@@ -135,7 +196,7 @@ pub(in super::super) async fn wanted_priority(
     study: &StudyKeys<'_>,
 ) -> Result<Option<OrderPriority>, StoreError> {
     let mut orders = matching(tx, study).await?;
-    orders.retain(|o| o.priority.is_some() || o.cancelled);
+    orders.retain(counts);
     let said_at = orders.iter().map(|o| o.said_at).max();
     if let Some(accession) = study.accession {
         let set = imaging_order::Entity::find()

@@ -4,19 +4,21 @@ use std::collections::BTreeSet;
 
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction,
-    EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, sea_query::Expr,
+    EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Statement, sea_query::Expr,
 };
 
 use super::super::arrivals::PatientKey;
 use super::super::entity::{final_report, patient_link, ris_order, study};
 use super::super::search::Searched;
-use super::super::{Store, StoreError, follow_up};
+use super::super::{Store, StoreError, follow_up, jobs};
 use super::{At, note, orders, reports};
 use crate::intake::age_years;
 use crate::worklist::ris::{Demographics, Identifier, Merge, issuers_agree};
 
 /// Links that are followed from one identifier; links are kept one long, so this is for what else may be there.
 const LINKS_MAX: usize = 8;
+/// A study that was read, and came longer ago, is not compared again with people of its age and sex.
+const COMPARED_AGAIN_MS_MAX: i64 = 7 * 86_400_000;
 
 /// The identifier that a patient has now.
 pub(in super::super) async fn current(
@@ -66,6 +68,9 @@ pub(super) async fn update(
         if new == study {
             continue;
         }
+        if (new.age_years, &new.sex) != (study.age_years, &study.sex) {
+            compare_again(tx, &study, at.now_ms).await?;
+        }
         let mut row = study.clone().into_active_model();
         row.search_text = Set(Searched::from(&new).text());
         row.patient_name = Set(new.patient_name);
@@ -77,6 +82,33 @@ pub(super) async fn update(
         changed.insert(study.study_uid);
     }
     Ok(())
+}
+
+/// Asks for screening where its volumes were compared with people of another age or sex, or are just being. Measuring
+/// follows it. A study without images would lose what was found, and old ones would keep today's waiting.
+async fn compare_again(
+    tx: &DatabaseTransaction,
+    study: &study::Model,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    let is_recent = study.arrived_at >= now_ms - COMPARED_AGAIN_MS_MAX;
+    let is_wanted = study.reading == "open" || study.reading == "read" && is_recent;
+    // of what was not analysed nothing was compared
+    let is_compared = study.state == "screened" || study.state == "received";
+    if is_wanted && is_compared && has_settled_images(tx, study.id).await? {
+        jobs::enqueue(tx, jobs::SCREEN, study.id, now_ms).await?;
+    }
+    Ok(())
+}
+
+/// Whether images are there that screening was asked for: not only what this server made of them.
+async fn has_settled_images(tx: &DatabaseTransaction, study_id: i64) -> Result<bool, StoreError> {
+    let sql = "SELECT s.id FROM series s WHERE s.study_id = $1 AND s.own_result = $2 \
+               AND s.settled_images IS NOT NULL \
+               AND EXISTS (SELECT 1 FROM instance i WHERE i.series_id = s.id) LIMIT 1";
+    let values = [study_id.into(), false.into()];
+    let statement = Statement::from_sql_and_values(tx.get_database_backend(), sql, values);
+    Ok(tx.query_one_raw(statement).await?.is_some())
 }
 
 pub(super) async fn merge(
@@ -113,7 +145,7 @@ pub(super) async fn merge(
         update(tx, &merge.surviving, at, changed).await?;
         // an order or a report of the one may be about a study of the other
         for study in studies_of(tx, surviving).await? {
-            changed.extend(orders::refresh(tx, study.id, at.ranker, at.now_ms).await?);
+            changed.extend(orders::refresh(tx, study.id, &[], at.ranker, at.now_ms).await?);
             changed.extend(reports::apply_pending(tx, study.id, at.now_ms).await?);
         }
     }
