@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use firstread::clock::Clock as _;
 use firstread::fhir::subscription::read;
 use firstread::fhir::{FhirCourier, FhirSettings};
+use firstread::outbox::Outbox;
 use firstread::secrets::Vault;
 use firstread::store::accounts::Role;
 use firstread::triage::OrderPriority;
@@ -32,6 +33,22 @@ fn asked(peer: &Peer, payload: Option<&str>) -> Value {
             "payload": payload, "header": ["Authorization: Bearer s3cret"],
         },
     })
+}
+
+/// What serves a subscription to orders, made by a token "ris" that works.
+async fn subscribed_to_orders(site: &Site, peer: &Peer) -> Outbox {
+    site.token_of("ris", Role::Integration).await;
+    let now_ms = site.clock.now_ms();
+    let vault = Arc::new(Vault::open(site.data.path()).unwrap());
+    let wanted = read(&of_orders(peer), now_ms).unwrap_or_else(|e| panic!("{e}"));
+    let made = site.store.subscribe(&wanted, None, "ris", now_ms).await;
+    made.unwrap().unwrap();
+    let settings = FhirSettings {
+        subscription_hosts: vec!["127.0.0.1".into()],
+        ..FhirSettings::default()
+    };
+    let courier = FhirCourier::new(site.store.clone(), settings, vault).unwrap();
+    outbox(site, Arc::new(courier)).await
 }
 
 #[tokio::test]
@@ -133,18 +150,8 @@ async fn whose_token_is_revoked_is_told_nothing_more() {
     for database in databases() {
         let before = peer.lines("requests.jsonl").len();
         let site = Site::on(&database).await;
-        site.token_of("ris", Role::Integration).await;
         let now_ms = site.clock.now_ms();
-        let vault = Arc::new(Vault::open(site.data.path()).unwrap());
-        let wanted = read(&of_orders(&peer), now_ms).unwrap_or_else(|e| panic!("{e}"));
-        let made = site.store.subscribe(&wanted, None, "ris", now_ms).await;
-        made.unwrap().unwrap();
-        let settings = FhirSettings {
-            subscription_hosts: vec!["127.0.0.1".into()],
-            ..FhirSettings::default()
-        };
-        let courier = FhirCourier::new(site.store.clone(), settings, vault).unwrap();
-        let outbox = outbox(&site, Arc::new(courier)).await;
+        let outbox = subscribed_to_orders(&site, &peer).await;
         for n in [1, 2, 3] {
             site.study(n, 12, 5.0).await;
         }
@@ -184,18 +191,8 @@ async fn an_order_that_becomes_stat_is_put_to_the_subscriber() {
     };
     for database in databases() {
         let site = Site::on(&database).await;
-        site.token_of("ris", Role::Integration).await;
         let now_ms = site.clock.now_ms();
-        let vault = Arc::new(Vault::open(site.data.path()).unwrap());
-        let wanted = read(&of_orders(&peer), now_ms).unwrap_or_else(|e| panic!("{e}"));
-        let made = site.store.subscribe(&wanted, None, "ris", now_ms).await;
-        made.unwrap().unwrap();
-        let settings = FhirSettings {
-            subscription_hosts: vec!["127.0.0.1".into()],
-            ..FhirSettings::default()
-        };
-        let courier = FhirCourier::new(site.store.clone(), settings, vault).unwrap();
-        let outbox = outbox(&site, Arc::new(courier)).await;
+        let outbox = subscribed_to_orders(&site, &peer).await;
         let study = site.study(1, 12, 5.0).await;
         let mut told = Vec::new();
         for (priority, tells) in [
