@@ -51,6 +51,8 @@ mod ranking;
 mod reading;
 #[path = "web/report.rs"]
 mod report;
+#[path = "web/risen.rs"]
+mod risen;
 #[path = "web/roles.rs"]
 mod roles;
 #[path = "web/silence.rs"]

@@ -11,8 +11,8 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::measuring::{self, Look, Measured, Reference};
-use super::pipeline::merge_findings;
 use super::stage_two::{LESIONS, SEGMENTATION};
+use super::standing::merge_findings;
 use super::volumetry_findings::groups_known;
 use super::{Engine, Measurement, Screened, SeriesOutcome, screen_volume};
 use crate::norms::{Norms, Sex, fixed};

@@ -14,6 +14,7 @@ mod pipeline;
 mod quality;
 mod screening;
 mod stage_two;
+mod standing;
 pub mod volumes;
 mod volumetry;
 mod volumetry_findings;

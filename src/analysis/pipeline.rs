@@ -9,25 +9,25 @@ use sha2::{Digest, Sha256};
 use tracing::{info, warn};
 
 use super::card::hex;
+use super::standing::{
+    Looked, failed_again, looked_at, not_screened, says_so_already, stand, stand_for_volumetry,
+    weigh,
+};
 use super::{Engine, Screened, draw, measure, screen};
 use crate::clock::SharedClock;
 use crate::dicom::decode::{DecodeError, DecodeLimits, Decoded, decode_series};
 use crate::norms::{Norms, Sex};
 use crate::store::intake::{SeriesForAnalysis, StudyForAnalysis};
-use crate::store::ranks::{Ranker, Standing};
+use crate::store::ranks::Ranker;
 use crate::store::results::{ScreeningResult, ScreeningRow};
 use crate::store::{Files, Store, StoreError};
 use crate::telemetry;
-use crate::triage::{Finding, Screening};
 use crate::volume::Volume;
 use crate::volume::choice::{self, Candidate};
 use crate::worklist::NewsDesk;
 
 /// Series tried in turn where the first choice turns out unusable.
 const TRIES_MAX: usize = 6;
-
-/// Why a study is not measured that was not screened.
-const NOT_SCREENED: &str = "not screened";
 
 /// Screens studies.
 pub struct Analyst {
@@ -61,9 +61,6 @@ pub enum SeriesOutcome {
     NotAnalysed(String),
 }
 
-/// Outcome of what could not be looked at; it may be another time, on a quieter machine.
-const FAILED: &str = "failed";
-
 impl Analyst {
     /// After so many failures a study is given up.
     #[must_use]
@@ -86,24 +83,36 @@ impl Analyst {
         else {
             return Ok(());
         };
-        let rows = self.screen_chosen(&study).await?;
-        self.rank(&study, &rows).await.map_err(text)
+        let earlier = self.store.screenings(study.id).await.map_err(text)?;
+        let images_removed = study.series.iter().all(|s| s.files.is_empty());
+        if images_removed && earlier.iter().any(|r| r.outcome == "screened") {
+            return self.rank_as_it_stands(&study).await.map_err(text);
+        }
+        let looked = self.screen_chosen(&study, &earlier).await?;
+        if looked.nothing_new {
+            self.rank_as_it_stands(&study).await.map_err(text)?;
+        } else {
+            self.rank(&study, &looked.rows).await.map_err(text)?;
+        }
+        looked.again.map_or(Ok(()), Err)
     }
 
-    /// Notes that a study cannot be analysed after all attempts.
+    /// Notes that a study cannot be analysed after all attempts. What was found in it before stands.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn give_up(&self, study_id: i64, why: &str) -> Result<(), StoreError> {
         let now = self.clock.now_ms();
+        let no_network = self.measuring.as_ref().err().map(String::as_str);
         let mut uid = String::new();
         self.store
             .change_standing(study_id, &self.ranker, now, |s| {
                 uid.clone_from(&s.study_uid);
-                "failed".clone_into(&mut s.state);
-                s.not_analysed_reason = Some(why.to_owned());
-                s.evidence.not_analysed = Some(why.to_owned());
-                volumetry_not_done(s, NOT_SCREENED);
+                if s.evidence.screening.is_some() {
+                    failed_again(s, why, no_network);
+                } else if !says_so_already(s, why) {
+                    not_screened(s, "failed", why);
+                }
             })
             .await?;
         self.news.tell(&uid);
@@ -111,11 +120,15 @@ impl Analyst {
     }
 
     /// Chooses series, decodes and screens them; an unusable one makes way for the next best.
-    async fn screen_chosen(&self, study: &StudyForAnalysis) -> Result<Vec<ScreeningRow>, String> {
+    async fn screen_chosen(
+        &self,
+        study: &StudyForAnalysis,
+        earlier: &[ScreeningRow],
+    ) -> Result<Looked, String> {
         let text = |e: StoreError| format!("database: {e}");
-        let earlier = self.store.screenings(study.id).await.map_err(text)?;
         let mut unusable: BTreeMap<String, String> = BTreeMap::new();
         let mut rows: Vec<ScreeningRow> = Vec::new();
+        let mut aside: Vec<ScreeningRow> = Vec::new();
         for _ in 0..TRIES_MAX {
             let choice = Self::choose(study, &unusable);
             let next = choice
@@ -132,19 +145,15 @@ impl Analyst {
                 .kind_of(&series.series_uid)
                 .unwrap_or("MR")
                 .to_owned();
-            let row = self.screen_series(study, series, &kind, &earlier).await?;
+            let row = self.screen_series(study, series, &kind, earlier).await?;
             if let (false, Some(reason)) = (row.outcome == "screened", &row.reason) {
                 unusable.insert(row.series_uid.clone(), reason.clone());
+                aside.push(row);
             } else {
                 rows.push(row);
             }
         }
-        // Where nothing was usable the reasons are what is to be told.
-        if rows.is_empty() {
-            let reasons = unusable.into_iter();
-            rows.extend(reasons.map(|(uid, reason)| not_analysed_row(uid, reason, &self.engine)));
-        }
-        Ok(rows)
+        Ok(weigh(rows, aside, earlier))
     }
 
     pub(super) fn choose(
@@ -204,10 +213,9 @@ impl Analyst {
         earlier: &[ScreeningRow],
     ) -> Result<ScreeningRow, String> {
         let input = input_digest(study, series, &self.engine);
-        if let Some(same) = earlier
-            .iter()
-            .find(|r| r.series_uid == series.series_uid && r.input == input && r.outcome != FAILED)
-        {
+        let before = earlier.iter().find(|r| r.series_uid == series.series_uid);
+        // a loaded machine fails too: what failed is looked at again
+        if let Some(same) = before.filter(|r| r.input == input && r.outcome != "failed") {
             return Ok(same.clone());
         }
         let paths: Vec<PathBuf> = series
@@ -219,9 +227,15 @@ impl Analyst {
         let decoded = decode_series(&paths, &self.limits).await;
         let decode_ms = millis(started);
         let mut row = ScreeningRow {
-            input,
             series_uid: series.series_uid.clone(),
-            ..not_analysed_row(series.series_uid.clone(), String::new(), &self.engine)
+            input,
+            outcome: "not_analysed".into(),
+            reason: None,
+            partial_volume: false,
+            model: self.engine.card.label(),
+            provider: self.engine.provider.into(),
+            result: ScreeningResult::default(),
+            created_at: 0,
         };
         match decoded {
             Ok(decoded) => {
@@ -231,8 +245,12 @@ impl Analyst {
             }
             Err(DecodeError::NotAVolume(reason)) => row.reason = Some(reason),
             Err(DecodeError::Failed(reason)) => {
-                FAILED.clone_into(&mut row.outcome);
+                "failed".clone_into(&mut row.outcome);
                 row.reason = Some(reason);
+                // What was found stands, with its pictures and volumes, until another look succeeds.
+                if before.is_some_and(|r| r.outcome == "screened") {
+                    return Ok(row);
+                }
             }
         }
         let now = self.clock.now_ms();
@@ -313,6 +331,17 @@ impl Analyst {
         self.news.tell(&study.study_uid);
         Ok(())
     }
+
+    /// Nothing new was seen, as images that were removed cannot be; but it may have been asked for because the study
+    /// came back to the list, and is to alert.
+    async fn rank_as_it_stands(&self, study: &StudyForAnalysis) -> Result<(), StoreError> {
+        let now = self.clock.now_ms();
+        self.store
+            .change_standing(study.id, &self.ranker, now, |_| {})
+            .await?;
+        self.news.tell(&study.study_uid);
+        Ok(())
+    }
 }
 
 /// Runs the network on a volume and measures what it found. Blocking and heavy.
@@ -360,117 +389,6 @@ pub fn screen_volume(
         timings_ms,
     };
     Ok(SeriesOutcome::Screened(Box::new((screened, result))))
-}
-
-/// A study's standing after screening: the most abnormal of its screened series counts.
-fn stand(s: &mut Standing, rows: &[ScreeningRow], looked: String, pending: bool, now: i64) {
-    let screened = || rows.iter().filter(|r| r.outcome == "screened");
-    let strongest = screened().max_by(|a, b| {
-        let p = |r: &ScreeningRow| r.result.p_calibrated.unwrap_or(0.0);
-        p(a).total_cmp(&p(b))
-    });
-    s.evidence.findings = merge_findings(screened().map(|r| &r.result));
-    s.evidence.partial = screened().any(|r| r.partial_volume);
-    s.evidence.screening = strongest.and_then(|r| {
-        Some(Screening {
-            p_calibrated: r.result.p_calibrated?,
-            prevalence_train: r.result.prevalence_train?,
-        })
-    });
-    if s.evidence.screening.is_some() {
-        "screened".clone_into(&mut s.state);
-        s.not_analysed_reason = None;
-        s.evidence.not_analysed = None;
-        s.screened_at = s.screened_at.or(Some(now));
-        s.looked_at = Some(looked);
-    } else if !pending {
-        let failed = !rows.is_empty() && rows.iter().all(|r| r.outcome == "failed");
-        let reason = why_not(rows);
-        if failed { "failed" } else { "not_analysed" }.clone_into(&mut s.state);
-        s.not_analysed_reason = Some(reason.clone());
-        s.evidence.not_analysed = Some(reason);
-        s.screened_at = None;
-    }
-}
-
-/// Asks for volumetry once all series of a screened study are in: so that no screening of the
-/// study's other series has to wait for it.
-fn stand_for_volumetry(s: &mut Standing, no_network: Option<&str>, pending: bool) {
-    match (s.state.as_str(), no_network) {
-        ("screened", None) => {
-            "pending".clone_into(&mut s.volumetry);
-            s.volumetry_reason = None;
-            s.wants_volumetry = !pending;
-        }
-        ("screened", Some(why)) => volumetry_not_done(s, why),
-        ("not_analysed" | "failed", _) => volumetry_not_done(s, NOT_SCREENED),
-        _ => {}
-    }
-}
-
-fn volumetry_not_done(s: &mut Standing, why: &str) {
-    "not_done".clone_into(&mut s.volumetry);
-    s.volumetry_reason = Some(why.to_owned());
-    s.evidence.volumetry = None;
-    s.analysed_at = None;
-}
-
-/// One finding a code: where two series show the same, the stronger one.
-pub(super) fn merge_findings<'a>(
-    results: impl Iterator<Item = &'a ScreeningResult>,
-) -> Vec<Finding> {
-    let mut best: BTreeMap<&str, &Finding> = BTreeMap::new();
-    for finding in results.flat_map(|r| &r.findings) {
-        let slot = best.entry(&finding.code).or_insert(finding);
-        if finding.minutes > slot.minutes {
-            *slot = finding;
-        }
-    }
-    best.into_values().cloned().collect()
-}
-
-fn why_not(rows: &[ScreeningRow]) -> String {
-    let mut reasons: Vec<&str> = rows.iter().filter_map(|r| r.reason.as_deref()).collect();
-    reasons.sort_unstable();
-    reasons.dedup();
-    if reasons.is_empty() {
-        "no usable MR series".into()
-    } else {
-        reasons.join("; ")
-    }
-}
-
-fn looked_at(study: &StudyForAnalysis, rows: &[ScreeningRow]) -> String {
-    let mut seen: Vec<&str> = rows
-        .iter()
-        .filter(|r| r.outcome == "screened")
-        .map(|r| r.result.contrast.as_str())
-        .collect();
-    seen.sort_unstable_by_key(|c| (*c != "T1", *c != "FLAIR"));
-    let others = study
-        .series
-        .iter()
-        .filter(|s| !s.own_result && !rows.iter().any(|r| r.series_uid == s.series_uid))
-        .count();
-    match others {
-        0 => seen.join(", "),
-        1 => format!("{}; 1 other series not analysed", seen.join(", ")),
-        n => format!("{}; {n} other series not analysed", seen.join(", ")),
-    }
-}
-
-fn not_analysed_row(series_uid: String, reason: String, engine: &Engine) -> ScreeningRow {
-    ScreeningRow {
-        series_uid,
-        input: String::new(),
-        outcome: "not_analysed".into(),
-        reason: Some(reason),
-        partial_volume: false,
-        model: engine.card.label(),
-        provider: engine.provider.into(),
-        result: ScreeningResult::default(),
-        created_at: 0,
-    }
 }
 
 /// Series, its files, the person that it is compared by, model and program: the same input is never analysed twice.

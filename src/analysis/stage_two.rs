@@ -299,6 +299,11 @@ impl Analyst {
         row: &MeasurementRow,
     ) -> Result<(), StoreError> {
         let now = self.clock.now_ms();
+        let screenings = self.store.screenings(study.id).await?.into_iter();
+        let partial: Vec<String> = screenings
+            .filter(|r| r.partial_volume)
+            .map(|r| r.series_uid)
+            .collect();
         self.store
             .change_standing(study.id, &self.ranker, now, |s| {
                 s.evidence.volumetry = None;
@@ -314,10 +319,15 @@ impl Analyst {
                 let doubt = quality.remarks.iter().find(|r| r.doubtful);
                 s.volumetry_reason = doubt.map(|r| format!("doubtful: {}", r.text));
                 if !quality.doubtful {
-                    s.evidence.volumetry = Some(Volumetry {
+                    let found = Volumetry {
                         groups: volumetry_findings::groups_known(&row.result),
                         findings: row.result.findings.clone(),
-                    });
+                    };
+                    if let Some(whole) = &mut s.evidence.whole {
+                        whole.volumetry =
+                            volumetry_findings::of_others(&found, &row.result, &partial);
+                    }
+                    s.evidence.volumetry = Some(found);
                 }
             })
             .await?;

@@ -3,7 +3,7 @@
 //! A doubtful measurement finds nothing: what screening found stays.
 
 use super::measurement::Measurement;
-use crate::triage::Finding;
+use crate::triage::{Finding, Volumetry};
 
 /// Groups of findings that volumetry knows better than screening.
 pub const GROUPS: [&str; 3] = ["ventricles", "atrophy", "lesions"];
@@ -23,6 +23,26 @@ pub fn groups_known(measurement: &Measurement) -> Vec<String> {
     ];
     let groups = GROUPS.into_iter().zip(known).filter(|(_, known)| *known);
     groups.map(|(group, _)| group.to_owned()).collect()
+}
+
+/// What of it rests on none of these series: of them slices are missing.
+#[must_use]
+pub fn of_others(
+    found: &Volumetry,
+    measurement: &Measurement,
+    partial: &[String],
+) -> Option<Volumetry> {
+    if partial.contains(&measurement.series_uid) {
+        return None;
+    }
+    let lesions_of = measurement.lesion_series_uid.as_ref();
+    let mut kept = found.clone();
+    if lesions_of.is_some_and(|uid| partial.contains(uid)) {
+        kept.groups.retain(|group| group != GROUPS[2]);
+        kept.findings
+            .retain(|f| f.code != LARGE_LESION && f.code != LESION_LOAD);
+    }
+    Some(kept)
 }
 
 /// Structures that are looked at: name in the norm table, words, whether large or small counts,
@@ -67,6 +87,10 @@ const LOOKED_AT: [(&str, &str, Tail, &str, f64); 6] = [
 ];
 /// Chance that a healthy person gets any of these findings.
 const FAMILY_ERROR: f64 = 0.03;
+/// Codes of what is found in the FLAIR.
+const LARGE_LESION: &str = "large_lesion";
+/// See [`LARGE_LESION`].
+const LESION_LOAD: &str = "lesion_load";
 /// Lesion load from which it earns minutes, ml; minutes for each further ml, and at most.
 const LOAD_ML_MIN: f64 = 5.0;
 const LOAD_MINUTES: (f64, f64) = (1.0, 20.0);
@@ -121,7 +145,7 @@ fn lesions(measurement: &Measurement) -> Option<Finding> {
             None => "middle".to_owned(),
         };
         return Some(Finding {
-            code: "large_lesion".into(),
+            code: LARGE_LESION.into(),
             group: "region".into(),
             text: format!("a bright region of {largest_ml:.0} ml in the {half} on FLAIR"),
             minutes: (least + per_ml * (largest_ml - LARGE_ML)).min(most),
@@ -133,7 +157,7 @@ fn lesions(measurement: &Measurement) -> Option<Finding> {
         n => format!("{n} lesions"),
     };
     (ml >= LOAD_ML_MIN).then(|| Finding {
-        code: "lesion_load".into(),
+        code: LESION_LOAD.into(),
         group: GROUPS[2].into(),
         text: format!("{count} of white matter, {ml:.0} ml together"),
         minutes: (LOAD_MINUTES.0 * ml).min(LOAD_MINUTES.1),

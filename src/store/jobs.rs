@@ -3,11 +3,12 @@
 //! Why a table of our own and not a job library: see `docs/ARCHITECTURE.md`, "Jobs".
 
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, FromQueryResult,
-    QueryFilter, QuerySelect, sea_query::Expr,
+    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, ExprTrait,
+    FromQueryResult, QueryFilter, QuerySelect,
+    sea_query::{Expr, Query},
 };
 
-use super::entity::{job, study};
+use super::entity::{job, screening, study};
 use super::{Store, StoreError};
 
 /// Screening of a study's series.
@@ -41,6 +42,8 @@ pub struct Job {
     pub worker: String,
 }
 
+/// Between what was looked at and why looking once more failed.
+pub(crate) const FAILED_AGAIN: &str = "screening again failed: ";
 /// No job is put off for longer: what seems to be was put off by a clock that was set back since.
 const PUT_OFF_MS_MAX: i64 = 600_000;
 /// So often a job may lose its process, or lease: it may be what ends them.
@@ -139,8 +142,8 @@ impl Store {
         Ok(found)
     }
 
-    /// Asks for one more screening of those of these studies whose screening failed: their images came again, so
-    /// somebody wants it. Whether there were any.
+    /// Asks for one more screening of those of these studies whose screening, or a series of whom, failed, also where what
+    /// was found before stands: their images came again, so somebody wants it. Whether there were any.
     ///
     /// # Errors
     /// When the database fails.
@@ -149,10 +152,23 @@ impl Store {
         study_uids: &[&str],
         now_ms: i64,
     ) -> Result<bool, StoreError> {
+        let undecodable = Query::select()
+            .column(screening::Column::StudyId)
+            .from(screening::Entity)
+            .and_where(screening::Column::Outcome.eq("failed"))
+            .and_where(
+                Expr::col((screening::Entity, screening::Column::StudyId))
+                    .equals((study::Entity, study::Column::Id)),
+            )
+            .to_owned();
+        let failed = Condition::any()
+            .add(study::Column::State.eq("failed"))
+            .add(study::Column::LookedAt.contains(FAILED_AGAIN))
+            .add(Expr::exists(undecodable));
         let failed = study::Entity::find()
             .select_only()
             .column(study::Column::Id)
-            .filter(study::Column::State.eq("failed"))
+            .filter(failed)
             .filter(study::Column::StudyUid.is_in(study_uids.iter().copied()));
         // a look costs no turn at writing; nearly always there is none
         let ids: Vec<i64> = failed.into_tuple().all(self.read()).await?;
@@ -263,6 +279,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::results::{ScreeningResult, ScreeningRow};
     use sea_orm::{ActiveModelTrait, ActiveValue::Set};
 
     const NOW: i64 = 1_000_000;
@@ -364,21 +381,48 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = store(&folder).await;
         let (failed, fine) = (study(&store, 90).await, study(&store, 5).await);
+        let (stands, undecodable) = (study(&store, 60).await, study(&store, 30).await);
         let tx = store.begin().await.unwrap();
-        study::Entity::update_many()
-            .col_expr(study::Column::State, Expr::value("failed"))
-            .filter(study::Column::Id.eq(failed))
-            .exec(&tx)
-            .await
-            .unwrap();
+        for (id, column, value) in [
+            (failed, study::Column::State, "failed".to_owned()),
+            (
+                stands,
+                study::Column::LookedAt,
+                format!("T1; {FAILED_AGAIN}killed"),
+            ),
+            (undecodable, study::Column::State, "not_analysed".to_owned()),
+        ] {
+            study::Entity::update_many()
+                .col_expr(column, Expr::value(value))
+                .filter(study::Column::Id.eq(id))
+                .exec(&tx)
+                .await
+                .unwrap();
+        }
         tx.commit().await.unwrap();
+        for (id, outcome) in [(undecodable, "failed"), (fine, "not_analysed")] {
+            let row = ScreeningRow {
+                series_uid: "1.3".into(),
+                input: String::new(),
+                outcome: outcome.into(),
+                reason: None,
+                partial_volume: false,
+                model: String::new(),
+                provider: String::new(),
+                result: ScreeningResult::default(),
+                created_at: 0,
+            };
+            store.keep_screening(id, &row, NOW).await.unwrap();
+        }
         let again = async || {
-            let uids = ["1.2.90", "1.2.5", "1.2.7"];
+            let uids = ["1.2.90", "1.2.60", "1.2.30", "1.2.5", "1.2.7"];
             store.screen_failed_again(&uids, NOW).await.unwrap()
         };
         assert!(again().await);
         assert!(!again().await, "it waits already");
-        assert_eq!(claim(&store, SCREEN).await.unwrap().study_id, failed);
+        for id in [failed, stands, undecodable] {
+            assert_eq!(claim(&store, SCREEN).await.unwrap().study_id, id);
+        }
         assert_eq!(claim(&store, SCREEN).await, None, "{fine} needs none");
     }
 

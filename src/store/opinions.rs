@@ -16,8 +16,9 @@ use crate::worklist::opinion::{
 /// Rows on one page.
 pub const ROWS_PER_PAGE: u64 = 50;
 
-/// Every study that was read and screened, with what it was read as where anything says so. Studies of the
-/// audit sample that nobody has answered yet are left out: who is asked about them must not be told.
+/// Every study that was read and screened, with what it was read as where anything says so. What screening said after
+/// the study was read is not in its highest band, and counts too. Studies of the audit sample that nobody has answered
+/// yet are left out: who is asked about them must not be told.
 const READ: &str = "SELECT t.*, \
     CASE WHEN t.said IS NOT NULL AND t.by_report = 1 THEN 'report' \
          WHEN t.said IS NOT NULL THEN 'reader' \
@@ -27,8 +28,13 @@ const READ: &str = "SELECT t.*, \
       CASE t.audited WHEN 'nothing' THEN 'unremarkable' WHEN 'something' THEN 'abnormal' END, \
       CASE WHEN t.flagged = 1 AND t.agree = 0 AND t.disagree > 0 THEN 'unremarkable' \
            WHEN t.flagged = 1 AND t.agree > 0 THEN 'abnormal' END) AS read_as \
-    FROM (SELECT s.id, s.study_uid, s.patient_name, s.accession, s.description, s.highest_band, \
-      CAST(CASE WHEN s.highest_band IN ('critical', 'urgent', 'elevated') THEN 1 ELSE 0 END AS BIGINT) AS flagged, \
+    FROM (SELECT s.id, s.study_uid, s.patient_name, s.accession, s.description, \
+      CASE WHEN 'critical' IN (s.highest_band, s.band) THEN 'critical' \
+           WHEN 'urgent' IN (s.highest_band, s.band) THEN 'urgent' \
+           WHEN 'elevated' IN (s.highest_band, s.band) THEN 'elevated' \
+           ELSE s.highest_band END AS highest_band, \
+      CAST(CASE WHEN s.highest_band IN ('critical', 'urgent', 'elevated') \
+        OR s.band IN ('critical', 'urgent', 'elevated') THEN 1 ELSE 0 END AS BIGINT) AS flagged, \
       (SELECT MAX(e.at) FROM reading_event e WHERE e.study_id = s.id AND e.what = 'read') AS read_at, \
       o.outcome AS said, COALESCE(o.who, o.sender) AS said_by, \
       CASE WHEN o.sender IS NULL THEN 0 ELSE 1 END AS by_report, \

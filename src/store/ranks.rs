@@ -12,7 +12,7 @@ use super::entity::study;
 use super::subscriptions::{self, News};
 use super::{Store, StoreError, jobs, ris, settings};
 use crate::alerts::policy::{Facts, Policy};
-use crate::triage::{Band, Evidence, OrderPriority, TriageSettings, rank};
+use crate::triage::{Band, Evidence, OrderPriority, TriageSettings, alert_band, rank};
 
 /// Settings of the ranking together with the version they are kept under.
 #[derive(Debug, Clone, PartialEq)]
@@ -178,7 +178,8 @@ pub(super) async fn rekey(
 }
 
 /// Gives studies that come back to the list their place by the rules in force, where those were
-/// replaced while the studies were read. `version` is [`settings::version_in_force`].
+/// replaced while the studies were read. `version` is [`settings::version_in_force`]. Their highest band stays: the
+/// next rank raises it, and alerts.
 pub(super) async fn refresh_places(
     tx: &DatabaseTransaction,
     studies: sea_orm::Condition,
@@ -199,11 +200,32 @@ pub(super) async fn refresh_places(
     }
     let rules = settings::load(tx, version).await?;
     for study in stale {
-        let evidence = standing(&study).evidence;
-        let (arrived_at, highest) = (study.arrived_at, highest(&study));
+        let (evidence, arrived_at) = (standing(&study).evidence, study.arrived_at);
         let mut row = study.into_active_model();
-        place(&mut row, &evidence, arrived_at, highest, &rules);
+        put(&mut row, &evidence, arrived_at, &rules);
         row.update(tx).await?;
+    }
+    Ok(())
+}
+
+/// Asks for one more rank of a study that came back to the list without new images, if its band rose while it was not
+/// on the list: the screening finds what it found before, and the rank alerts. `version` is
+/// [`settings::version_in_force`].
+pub(super) async fn catch_up(
+    tx: &DatabaseTransaction,
+    study_id: i64,
+    version: Option<i64>,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    let found = study::Entity::find_by_id(study_id).one(tx).await?;
+    let (Some(study), Some(version)) = (found, version) else {
+        return Ok(());
+    };
+    let rules = settings::load(tx, version).await?;
+    let reached = alert_band(&standing(&study).evidence, &rules.settings);
+    // below it nothing alerts
+    if reached > highest(&study) && reached >= Band::Elevated {
+        jobs::enqueue(tx, jobs::SCREEN, study_id, now_ms).await?;
     }
     Ok(())
 }
@@ -267,7 +289,8 @@ async fn update(
     let mut known: Evidence = serde_json::from_str(&study.evidence_json).unwrap_or_default();
     known.order = standing.evidence.order;
     // an order comes from the RIS: only what was found in the images is news to it
-    let is_news = study.state != standing.state || known != standing.evidence;
+    let found_more = study.state != standing.state || known != standing.evidence;
+    let same_rules = study.settings_version == rules.version;
     let order = standing.evidence.order;
     let is_ordered = study
         .accession
@@ -284,7 +307,16 @@ async fn update(
     row.looked_at = Set(standing.looked_at);
     row.screened_at = Set(standing.screened_at);
     row.analysed_at = Set(standing.analysed_at);
-    let reached = place(&mut row, &standing.evidence, arrived_at, highest, rules);
+    // What nobody is told of is not reached yet: it alerts when the study comes back to the list.
+    let reached = if open {
+        place(&mut row, &standing.evidence, arrived_at, highest, rules)
+    } else {
+        put(&mut row, &standing.evidence, arrived_at, rules);
+        highest
+    };
+    // found while it was not on the list
+    let caught_up = same_rules && reached > highest;
+    let is_news = found_more || caught_up;
     row.changed_at = Set(now_ms);
     row.update(tx).await?;
     let counted = standing.evidence.findings_that_count();
@@ -323,7 +355,7 @@ async fn update(
 }
 
 /// Writes the columns that follow from the evidence; gives the highest band reached so far.
-/// A partial volume raises none, so that the same band on the whole one alerts.
+/// A partial series raises none, so that the same band on the whole one alerts.
 pub(super) fn place(
     row: &mut study::ActiveModel,
     evidence: &Evidence,
@@ -331,6 +363,14 @@ pub(super) fn place(
     highest: Band,
     rules: &Rules,
 ) -> Band {
+    put(row, evidence, arrived_at, rules);
+    let reached = alert_band(evidence, &rules.settings).max(highest);
+    row.highest_band = Set(reached.as_str().to_owned());
+    reached
+}
+
+/// The same without the highest band.
+fn put(row: &mut study::ActiveModel, evidence: &Evidence, arrived_at: i64, rules: &Rules) {
     let ranking = rank(evidence, &rules.settings);
     row.order_priority = Set(evidence.order.as_str().to_owned());
     row.evidence_json = Set(serde_json::to_string(evidence).unwrap_or_default());
@@ -339,12 +379,5 @@ pub(super) fn place(
     row.head_start_ms = Set(ranking.head_start_ms);
     row.effective_arrival_ms = Set(arrived_at - ranking.head_start_ms);
     row.band = Set(ranking.band.as_str().to_owned());
-    let reached = if evidence.partial {
-        highest
-    } else {
-        ranking.band.max(highest)
-    };
-    row.highest_band = Set(reached.as_str().to_owned());
     row.p_abnormal = Set(ranking.p_abnormal);
-    reached
 }

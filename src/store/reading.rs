@@ -11,7 +11,7 @@ use sea_orm::{
 };
 
 use super::entity::{claim, reading_event, study};
-use super::ranks::refresh_places;
+use super::ranks::{catch_up, refresh_places};
 use super::settings::version_in_force;
 use super::worklist::{ORDER, as_u64, conditions};
 use super::{Store, StoreError, alerts};
@@ -369,6 +369,7 @@ impl Store {
         locked.set_reading("open", acting).await?;
         let back = Condition::all().add(study::Column::Id.eq(locked.study.id));
         refresh_places(&locked.tx, back, version).await?;
+        catch_up(&locked.tx, locked.study.id, version, acting.now_ms).await?;
         if mine
             .as_ref()
             .is_some_and(|e| e.detail.as_deref() == Some(HELD))

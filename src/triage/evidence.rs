@@ -80,6 +80,17 @@ pub struct Volumetry {
     pub findings: Vec<Finding>,
 }
 
+/// What those series show of which no slice is missing, as far as is known.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Whole {
+    /// As [`Evidence::screening`].
+    pub screening: Option<Screening>,
+    /// As [`Evidence::findings`].
+    pub findings: Vec<Finding>,
+    /// As [`Evidence::volumetry`].
+    pub volumetry: Option<Volumetry>,
+}
+
 /// Everything the ranking of a study rests on.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Evidence {
@@ -96,9 +107,12 @@ pub struct Evidence {
     pub volumetry: Option<Volumetry>,
     /// Minutes by the site's own rules, with their text; never negative.
     pub site_rules: Vec<(String, f64)>,
-    /// It rests on a volume of which slices are missing, as far as is known: ranked, but not alerted.
+    /// It rests on a series, too, of which slices are missing, as far as is known: ranked, but not alerted.
     #[serde(default)]
     pub partial: bool,
+    /// Where it is partial: what alerts all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole: Option<Box<Whole>>,
 }
 
 impl Evidence {
@@ -113,5 +127,25 @@ impl Evidence {
             .iter()
             .filter(|f| !volumetry.groups.contains(&f.group));
         kept.chain(&volumetry.findings).cloned().collect()
+    }
+
+    /// The same without what series show of which slices are missing.
+    #[must_use]
+    pub fn of_whole_series(&self) -> Self {
+        if !self.partial {
+            return self.clone();
+        }
+        let whole = self.whole.as_deref().cloned().unwrap_or_default();
+        Self {
+            order: self.order,
+            screening: whole.screening,
+            not_analysed: self.not_analysed.clone(),
+            findings: whole.findings,
+            // what does not count at all does not count here
+            volumetry: self.volumetry.as_ref().and(whole.volumetry),
+            site_rules: self.site_rules.clone(),
+            partial: false,
+            whole: None,
+        }
     }
 }

@@ -12,9 +12,9 @@ mod minutes;
 mod ranking;
 mod settings;
 
-pub use evidence::{Evidence, Finding, OrderPriority, Screening, Volumetry};
+pub use evidence::{Evidence, Finding, OrderPriority, Screening, Volumetry, Whole};
 pub use minutes::whole_minutes;
-pub use ranking::{Band, Ranking, Reason, ai_minutes, rank};
+pub use ranking::{Band, Ranking, Reason, ai_minutes, alert_band, rank};
 pub use settings::TriageSettings;
 
 /// Log-odds of a probability.

@@ -141,6 +141,18 @@ pub fn rank(evidence: &Evidence, settings: &TriageSettings) -> Ranking {
     }
 }
 
+/// The band that may alert: without what is shown only by series of which slices are missing, and never above the
+/// study's own.
+#[must_use]
+pub fn alert_band(evidence: &Evidence, settings: &TriageSettings) -> Band {
+    let band = rank(evidence, settings).band;
+    if evidence.partial {
+        band.min(rank(&evidence.of_whole_series(), settings).band)
+    } else {
+        band
+    }
+}
+
 fn order_term(order: OrderPriority, settings: &TriageSettings, reasons: &mut Vec<Reason>) -> f64 {
     let (code, text, minutes) = match order {
         OrderPriority::Routine => return 0.0,
@@ -266,7 +278,7 @@ fn band(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::triage::{Screening, Volumetry};
+    use crate::triage::{Screening, Volumetry, Whole};
     use proptest::prelude::*;
 
     fn screened(p: f64) -> Evidence {
@@ -357,6 +369,40 @@ mod tests {
     }
 
     #[test]
+    fn volumetry_of_whole_series_alerts_beside_a_partial_one() {
+        let s = TriageSettings::default();
+        let mut evidence = screened(0.2);
+        evidence.partial = true;
+        evidence.whole = Some(Box::new(Whole {
+            screening: evidence.screening.clone(),
+            ..Whole::default()
+        }));
+        let found = Volumetry {
+            groups: vec!["region".into()],
+            findings: vec![Finding {
+                critical: true,
+                ..finding("region", 5.0)
+            }],
+        };
+        evidence.volumetry = Some(found.clone());
+        assert_eq!(rank(&evidence, &s).band, Band::Critical);
+        assert!(
+            alert_band(&evidence, &s) < Band::Critical,
+            "the partial one's"
+        );
+        if let Some(whole) = &mut evidence.whole {
+            whole.volumetry = Some(found);
+        }
+        assert_eq!(alert_band(&evidence, &s), Band::Critical);
+        // taken back as doubtful: nowhere
+        evidence.volumetry = None;
+        assert!(alert_band(&evidence, &s) < Band::Critical);
+        // as it was kept before it said what whole series show
+        evidence.whole = None;
+        assert_eq!(alert_band(&evidence, &s), Band::Pending);
+    }
+
+    #[test]
     fn an_order_lies_outside_every_cap_and_raises_no_band() {
         let s = TriageSettings::default();
         let mut evidence = screened(0.01);
@@ -402,6 +448,7 @@ mod tests {
             }),
             not_analysed: None,
             partial: false,
+            whole: None,
             findings,
             volumetry: volumetry.map(|(groups, findings)| Volumetry {
                 groups: groups.into_iter().map(str::to_owned).collect(),

@@ -11,16 +11,18 @@ use firstread::store::Files;
 use firstread::store::accounts::Role;
 use firstread::store::entity::{job, study};
 use firstread::store::jobs::{FOLLOW_UP, Job, SCREEN, VOLUMETRY};
+use firstread::triage::Evidence;
 use reqwest::StatusCode;
 use sea_orm::{
     ActiveModelTrait as _, ActiveValue::Set, ColumnTrait as _, ConnectionTrait as _,
     EntityTrait as _, QueryFilter as _,
 };
+use serde_json::json;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::common::{TestServer, databases};
-use crate::site::{NOON_MS, Site, browser, uid};
+use crate::site::{NOON_MS, Site, browser, flag, uid};
 
 const LEASE_MS: i64 = 90_000;
 /// So much later for each end of a process but the first.
@@ -137,6 +139,14 @@ async fn what_ended_its_process_ten_times_is_given_up_and_says_so() {
         let (first, second) = (site.study(1, 30, 60.0).await, site.study(2, 20, 5.0).await);
         waits(&site, &first, SCREEN, 10).await;
         waits(&site, &second, VOLUMETRY, 10).await;
+        // screened once, and then more images came
+        let found = site.study_with(3, 10, 5.0, |row| {
+            let mut evidence = Evidence::default();
+            flag(&mut evidence, false);
+            row.evidence_json = Set(serde_json::to_string(&evidence).unwrap());
+            row.looked_at = Set(Some("T1".into()));
+        });
+        waits(&site, &found.await, SCREEN, 10).await;
         let server = TestServer::start_in(site.data.path(), &site.database_url);
         let item = server.wait_for(&uid(1), |i| i["state"] == "failed").await;
         assert_eq!(item["not_analysed_reason"], WHY, "{item}");
@@ -145,6 +155,18 @@ async fn what_ended_its_process_ten_times_is_given_up_and_says_so() {
             .await;
         assert_eq!(item["volumetry_reason"], format!("failed: {WHY}"), "{item}");
         assert_eq!(item["state"], "screened", "screening stands");
+        let told = format!("T1; screening again failed: {WHY}");
+        let item = server.wait_for(&uid(3), |i| i["looked_at"] == told).await;
+        assert_eq!(
+            (&item["state"], &item["band"]),
+            (&json!("screened"), &json!("urgent"))
+        );
+        assert!(
+            item["p_abnormal"].as_f64().is_some_and(|p| p > 0.9),
+            "{item}"
+        );
+        assert!(item["not_analysed_reason"].is_null(), "{item}");
+        assert_ne!(item["volumetry_reason"], "not screened", "{item}");
         let db = sea_orm::Database::connect(&site.database_url)
             .await
             .unwrap();

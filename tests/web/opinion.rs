@@ -110,6 +110,21 @@ async fn what_reader_audit_and_findings_say_is_set_against_the_flag() {
     }
 }
 
+/// Whoever marked it read did not know yet; screening said it all the same.
+#[tokio::test]
+async fn what_was_flagged_after_it_was_read_counts_as_flagged() {
+    for database in databases() {
+        let site = Site::on(&database).await;
+        let study = site.study(1, 10, 5.0).await;
+        site.store.mark_read(&uid(1), acting("anna")).await.unwrap();
+        site.flag(&study, false).await;
+        say(&site, 1, ReadAs::Unremarkable).await;
+        let found = listed(&site, None, None).await;
+        assert_eq!(found.rows[0].kind, Kind::FlaggedUnremarkable);
+        assert_eq!(found.rows[0].band, "urgent");
+    }
+}
+
 #[tokio::test]
 async fn the_audit_sample_stays_blind() {
     for database in databases() {

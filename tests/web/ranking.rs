@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use firstread::store::accounts::Role;
+use firstread::store::jobs::SCREEN;
 use firstread::store::ranks::{Ranker, Rules};
 use firstread::store::settings::Applied;
 use firstread::triage::{Evidence, Screening, TriageSettings, rank};
@@ -102,6 +103,17 @@ async fn applying_moves_every_open_study_and_those_that_come_back() {
         let back = site.store.reopen_study(&uid(5), acting(NOON_MS)).await;
         back.unwrap();
         stands_by(&site, 5, &changed, 2).await;
+        // above what it had reached while it was listed: a rank of its own is to alert
+        let row = site.row(5).await;
+        assert_eq!(
+            (row.band.as_str(), row.highest_band.as_str()),
+            ("urgent", "routine")
+        );
+        let asked = site
+            .store
+            .claim_job(SCREEN, "0a:screen", NOON_MS, 90_000)
+            .await;
+        assert_eq!(asked.unwrap().unwrap().study_id, row.id);
 
         let row = site.row(6).await;
         let series = site.series_with(&row, |_| {}).await;
