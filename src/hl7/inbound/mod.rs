@@ -39,8 +39,8 @@ pub fn read(message: &Message, settings: &Hl7Settings) -> Result<(Deed, Vec<Faul
     match does.map(|(_, does)| *does) {
         Some("order") => orders::read(message, settings),
         Some("report") => reports::read(message, settings).map(|deed| (deed, vec![])),
-        Some("merge") => patients::merges(message, settings).map(|deed| (deed, vec![])),
-        Some(_) => patients::update(message, settings).map(|deed| (deed, vec![])),
+        Some("merge") => patients::merges(message, settings),
+        Some(_) => patients::update(message, settings),
         // a feed of a patient's ways through the house has many events that concern us not
         None if header.message_code == "ADT" => Ok((Deed::Nothing, vec![])),
         None => Err(Fault::new(

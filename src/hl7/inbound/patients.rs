@@ -18,50 +18,88 @@ pub(super) fn identifier(message: &Message, settings: &Hl7Settings) -> Result<Id
             "PID is missing",
         ));
     };
-    // PID-2 is where 2.3 and earlier had what is now in PID-3
-    choose(pid.field(3), settings)
-        .or_else(|| choose(pid.field(2), settings))
-        .ok_or_else(|| {
+    let list = list_of(pid);
+    choose(list, settings).ok_or_else(|| {
+        if usable(list).next().is_some() {
+            elsewhere(Place::field("PID", 3))
+        } else {
             Fault::new(
                 Place::field("PID", 3),
                 FaultCode::RequiredFieldMissing,
                 "patient identifier is missing",
             )
-        })
+        }
+    })
+}
+
+/// PID-3; PID-2 is where 2.3 and earlier had what is now there.
+fn list_of(pid: &Segment) -> &Field {
+    if usable(pid.field(3)).next().is_some() {
+        pid.field(3)
+    } else {
+        pid.field(2)
+    }
+}
+
+fn usable(list: &Field) -> impl Iterator<Item = &Repetition> {
+    list.0.iter().filter(|r| !["", "\"\""].contains(&r.text(1)))
 }
 
 /// Of a list of identifiers (CX) the one that images carry: of the authority in the settings, else
-/// one of a type that hospitals use, else the first.
+/// one of a type that hospitals use, else the first. What another authority than that assigned may be the number of
+/// another person: none then.
 fn choose(list: &Field, settings: &Hl7Settings) -> Option<Identifier> {
-    let named = |r: &Repetition| {
-        let authority = r.component(4);
-        let wanted = settings.patient_issuer.trim();
-        !wanted.is_empty() && [1, 2].iter().any(|n| authority.sub(*n) == wanted)
-    };
-    let usable = || list.0.iter().filter(|r| !["", "\"\""].contains(&r.text(1)));
-    let chosen = usable()
-        .find(|r| named(r))
-        .or_else(|| usable().find(|r| PATIENT_TYPES[..3].contains(&r.text(5))))
-        .or_else(|| usable().next())?;
-    let authority = chosen.component(4);
-    let issuer = [authority.sub(1), authority.sub(2)]
-        .into_iter()
+    let wanted = settings.patient_issuer.trim();
+    let authority = |r: &Repetition| [1, 2].map(|n| r.component(4).sub(n).to_owned());
+    let named =
+        |r: &&Repetition| !wanted.is_empty() && authority(r).iter().any(|part| part == wanted);
+    let fits =
+        || usable(list).filter(|r| wanted.is_empty() || authority(r).iter().all(String::is_empty));
+    let chosen = usable(list)
+        .find(named)
+        .or_else(|| fits().find(|r| PATIENT_TYPES[..3].contains(&r.text(5))))
+        .or_else(|| fits().next())?;
+    let parts = authority(chosen);
+    let issuer: Vec<&str> = parts
+        .iter()
+        .map(String::as_str)
         .filter(|part| !part.is_empty())
-        .collect::<Vec<_>>()
-        .join("&");
-    Identifier::new(chosen.text(1), Some(&issuer))
+        .collect();
+    Identifier::new(chosen.text(1), Some(&issuer.join("&")))
 }
 
-/// ADT^A01, A04, A08, A31
-pub(super) fn update(message: &Message, settings: &Hl7Settings) -> Result<Deed, Fault> {
-    let patient = identifier(message, settings)?;
+fn elsewhere(at: Place) -> Fault {
+    Fault::new(
+        at,
+        FaultCode::RequiredFieldMissing,
+        "no identifier of hl7.patient_issuer: another authority's patient",
+    )
+}
+
+/// ADT^A01, A04, A08, A31. A feed of a whole hospital group tells of many that are not ours: a warning.
+pub(super) fn update(
+    message: &Message,
+    settings: &Hl7Settings,
+) -> Result<(Deed, Vec<Fault>), Fault> {
     let pid = message.first("PID").cloned().unwrap_or_default();
-    Ok(Deed::Demographics(demographics(patient, &pid)))
+    if of_others(list_of(&pid), settings) {
+        let warning = elsewhere(Place::field("PID", 3));
+        return Ok((Deed::Nothing, vec![warning]));
+    }
+    let patient = identifier(message, settings)?;
+    Ok((Deed::Demographics(demographics(patient, &pid)), vec![]))
 }
 
-/// ADT^A40: each MRG is about the PID before it.
-pub(super) fn merges(message: &Message, settings: &Hl7Settings) -> Result<Deed, Fault> {
-    let mut merges = Vec::new();
+fn of_others(list: &Field, settings: &Hl7Settings) -> bool {
+    usable(list).next().is_some() && choose(list, settings).is_none()
+}
+
+/// ADT^A40: each MRG is about the PID before it. One of another authority's patients is passed over with a warning.
+pub(super) fn merges(
+    message: &Message,
+    settings: &Hl7Settings,
+) -> Result<(Deed, Vec<Fault>), Fault> {
+    let (mut merges, mut warnings) = (Vec::new(), Vec::new());
     let mut pid: Option<&Segment> = None;
     let mut sequence = 0;
     for segment in &message.segments {
@@ -76,6 +114,17 @@ pub(super) fn merges(message: &Message, settings: &Hl7Settings) -> Result<Deed, 
                 let missing = |place: Place, text: &str| {
                     Fault::new(place, FaultCode::RequiredFieldMissing, text)
                 };
+                let lists = [
+                    (pid.map(|pid| pid.field(3)), "PID", 3),
+                    (Some(segment.field(1)), "MRG", 1),
+                ];
+                let foreign = lists
+                    .iter()
+                    .find(|(list, ..)| list.is_some_and(|list| of_others(list, settings)));
+                if let Some((_, name, field)) = foreign {
+                    warnings.push(elsewhere(at(name, *field)));
+                    continue;
+                }
                 let surviving = pid
                     .and_then(|pid| choose(pid.field(3), settings))
                     .ok_or_else(|| missing(at("PID", 3), "the surviving patient is missing"))?;
@@ -90,14 +139,19 @@ pub(super) fn merges(message: &Message, settings: &Hl7Settings) -> Result<Deed, 
             _ => {}
         }
     }
-    if merges.is_empty() {
+    if merges.is_empty() && warnings.is_empty() {
         return Err(Fault::new(
             Place::segment("MRG"),
             FaultCode::SegmentSequence,
             "MRG is missing",
         ));
     }
-    Ok(Deed::Merge(merges))
+    let deed = if merges.is_empty() {
+        Deed::Nothing
+    } else {
+        Deed::Merge(merges)
+    };
+    Ok((deed, warnings))
 }
 
 fn demographics(patient: Identifier, pid: &Segment) -> Demographics {

@@ -138,6 +138,38 @@ fn patients_are_known_by_the_settings_authority() {
 }
 
 #[test]
+fn another_authoritys_patient_is_nobodys_here() {
+    let mut ours = settings();
+    ours.patient_issuer = "HOSP".into();
+    let read = |kind: &str, rest: &str| super::read(&message(kind, rest), &ours);
+    let check = |kind: &str, rest: &str, place: &str| {
+        let (deed, warnings) = read(kind, rest).unwrap();
+        assert_eq!(deed, Deed::Nothing, "{rest}");
+        assert_eq!(warnings[0].at.to_string(), place, "{rest}");
+    };
+    check("ADT^A08", "PID|1||P1^^^OTHER^MR||Doe^Jane", "PID-3");
+    check("ADT^A08", "PID|1|P1|P1^^^OTHER^MR||Doe^Jane", "PID-3");
+    check("ADT^A40", "PID|1||P1^^^OTHER^MR\rMRG|P2^^^HOSP^MR", "PID-3");
+    check("ADT^A40", "PID|1||P1^^^HOSP^MR\rMRG|P2^^^OTHER^MR", "MRG-1");
+    let of = |rest: &str| match read("ADT^A08", rest).unwrap().0 {
+        Deed::Demographics(known) => Some(known.patient),
+        _ => None,
+    };
+    let named = "PID|1||P2^^^OTHER^MR~P1^^^HOSP^PI||Doe^Jane";
+    assert_eq!(of(named), id("P1", "HOSP"));
+    // who does not say whose it is means the one that both know
+    assert_eq!(of("PID|1||P2^^^OTHER^MR~P1||Doe^Jane"), id("P1", ""));
+    assert_eq!(of("PID|1|P1|||Doe^Jane"), id("P1", ""));
+    let mixed = "PID|1||P1^^^HOSP\rMRG|P2^^^OTHER\rPID|2||P3^^^HOSP\rMRG|P4^^^HOSP";
+    let (deed, warnings) = read("ADT^A40", mixed).unwrap();
+    assert!(matches!(deed, Deed::Merge(all) if all.len() == 1));
+    assert_eq!(warnings.len(), 1);
+    // an order is lost: its sender is to know
+    let order = "PID|1||P1^^^OTHER^MR\rORC|NW||F1\rOBR|1||F1";
+    assert_eq!(read("ORM^O01", order).unwrap_err().at.to_string(), "PID-3");
+}
+
+#[test]
 fn what_is_missing_is_named() {
     check_fault("ORM^O01", "ORC|NW||F1", "PID");
     check_fault("ORM^O01", "PID|1||\rORC|NW||F1", "PID-3");
