@@ -181,7 +181,8 @@ impl Receiver {
         if commit.is_wanted(&header.accept_ack) {
             answers.push(answer(commit));
         }
-        if told && commit != AckCode::CommitReject {
+        // a commit that rejects says it all; where none is wanted, the application has to (2.9.3)
+        if told && (commit != AckCode::CommitReject || answers.is_empty()) {
             answers.push(answer(verdict.code));
         }
         answers

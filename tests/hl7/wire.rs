@@ -111,6 +111,11 @@ async fn enhanced_mode_gives_what_was_asked_for() {
     );
     let unknown = wanting("6", "AL", "AL", ORDER).replace("ORM^O01", "SIU^S12");
     assert_eq!(msa(&peer.send(&unknown).await), ("CR", "6"));
+    // no commit is wanted: the application says so
+    let rejected = wanting("9", "NE", "AL", ORDER).replace("ORM^O01", "SIU^S12");
+    assert_eq!(msa(&peer.send(&rejected).await), ("AR", "9"));
+    let rejected = wanting("10", "SU", "ER", ORDER).replace("ORM^O01", "SIU^S12");
+    assert_eq!(msa(&peer.send(&rejected).await), ("AR", "10"));
     // nothing wanted, nothing said: the next answer is the next message's
     let silent = wanting("7", "NE", "NE", ORDER);
     peer.write(&[b"\x0b", silent.as_bytes(), b"\x1c\r"].concat())
