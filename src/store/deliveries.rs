@@ -7,9 +7,9 @@ use sea_orm::{
 
 use super::entity::{delivery, delivery_message, destination};
 use super::outbox::{NewDelivery, TEST, enqueue, progress, write};
-use super::{Store, StoreError};
+use super::{Store, StoreError, ris};
 use crate::clock::{UnixMillis, rfc3339};
-use crate::outbox::machine::{Order, steer};
+use crate::outbox::machine::{Order, State, steer};
 use crate::triage::Band;
 use crate::worklist::DeliveryDetail;
 
@@ -302,9 +302,14 @@ impl Store {
         let Some(row) = row else {
             return Ok(false);
         };
-        let Some(is) = steer(&progress(&row), order, now_ms) else {
+        let was = progress(&row);
+        let Some(is) = steer(&was, order, now_ms) else {
             return Ok(false);
         };
+        let is_over = matches!(was.state, State::Dead | State::Skipped);
+        if *order == Order::Resend && is_over && row.kind == ris::RESULT {
+            ris::word_anew(&tx, id).await?;
+        }
         write(&tx, row, &is).await?;
         tx.commit().await?;
         Ok(true)

@@ -288,8 +288,10 @@ async fn update(
     let institution = study.institution.clone();
     let mut known: Evidence = serde_json::from_str(&study.evidence_json).unwrap_or_default();
     known.order = standing.evidence.order;
-    // an order comes from the RIS: only what was found in the images is news to it
-    let found_more = study.state != standing.state || known != standing.evidence;
+    // an order comes from the RIS: only what was found in the images is news to it; volumes are, also where they are
+    // doubtful and change no rank
+    let measured = standing.volumetry == "done" && study.volumetry != "done";
+    let found_more = study.state != standing.state || known != standing.evidence || measured;
     let same_rules = study.settings_version == rules.version;
     let order = standing.evidence.order;
     let is_ordered = study

@@ -8,7 +8,7 @@ use firstread::clock::Clock as _;
 use firstread::hl7::courier::Hl7Courier;
 use firstread::hl7::outbound::Mapping;
 use firstread::hl7::{Hl7Destination, Hl7Settings};
-use firstread::outbox::machine::{RetryLimits, StormLimits};
+use firstread::outbox::machine::{Order, RetryLimits, StormLimits};
 use firstread::outbox::{Outbox, Routes};
 use firstread::store::entity::study;
 use firstread::store::ris::ResultDestination;
@@ -370,4 +370,71 @@ async fn an_answer_decides_what_becomes_of_a_message() {
             .unwrap()
     );
     assert!(outbox.deliver_next("obx8").await.unwrap());
+}
+
+#[tokio::test]
+async fn what_was_given_up_is_worded_anew_when_a_person_sends_it_after_all() {
+    let Some(mut peer) = Python::start(&["serve"]) else {
+        return;
+    };
+    let port = peer.line()["port"].clone();
+    for database in databases() {
+        let (site, outbox) = site(&database, &port, &[Mapping::Obx8]).await;
+        let study = study(&site, 1).await;
+        peer.ask(&json!({"answer": "AR"}));
+        screened(&site, &study, 0.02).await;
+        assert!(outbox.deliver_next("obx8").await.unwrap());
+        let refused = peer.line();
+        // a newer one is taken meanwhile
+        peer.ask(&json!({"answer": "AA"}));
+        screened(&site, &study, 0.999).await;
+        assert!(outbox.deliver_next("obx8").await.unwrap());
+        assert!(peer.line()["text"].as_str().unwrap().contains("|AA|"));
+        let all = site.store.deliveries_of(&uid(1)).await.unwrap();
+        let dead = all.iter().find(|d| d.state == "dead").unwrap();
+        let now_ms = site.clock.now_ms();
+        let steered = site.store.steer_delivery(dead.id, &Order::Resend, now_ms);
+        assert!(steered.await.unwrap());
+        assert!(outbox.deliver_next("obx8").await.unwrap());
+        let sent = peer.line();
+        assert!(
+            sent["text"].as_str().unwrap().contains("|AA|"),
+            "not what it was: {sent}"
+        );
+        assert_ne!(sent["control_id"], refused["control_id"]);
+        assert!(sent["control_id"].as_str().unwrap().len() <= 20);
+        let ended = states(&site, 1).await;
+        assert!(ended.iter().all(|(state, _)| state == "delivered"));
+    }
+}
+
+#[tokio::test]
+async fn volumes_are_told_when_they_were_measured_also_where_they_are_doubtful() {
+    for database in databases() {
+        let (site, _outbox) = site(&database, &json!(1), &[Mapping::Obx8]).await;
+        let study = study(&site, 1).await;
+        screened(&site, &study, 0.02).await;
+        let measure = async |volumetry: &str| {
+            let (store, now_ms) = (&site.store, site.clock.now_ms());
+            for delivery in store.deliveries_of(&uid(1)).await.unwrap() {
+                let gone = Order::Skip("sent".into());
+                store
+                    .steer_delivery(delivery.id, &gone, now_ms)
+                    .await
+                    .unwrap();
+            }
+            let before = states(&site, 1).await.len();
+            let changed = store.change_standing(study.id, &site.ranker, now_ms, |s| {
+                s.volumetry = volumetry.into();
+                s.volumetry_reason = Some("doubtful: it moved".into());
+            });
+            changed.await.unwrap();
+            states(&site, 1).await.len() - before
+        };
+        assert_eq!(measure("pending").await, 0, "there is nothing yet");
+        assert_eq!(measure("done").await, 1);
+        assert_eq!(measure("done").await, 0, "they are known");
+        assert_eq!(measure("pending").await, 0);
+        assert_eq!(measure("done").await, 1, "measured again");
+    }
 }

@@ -17,8 +17,8 @@ use sea_orm::{
 pub(super) use orders::{refresh, wanted_priority};
 pub(super) use patients::current;
 pub(super) use reports::apply_pending;
-pub(super) use results::tell;
 pub use results::{RESULT, ResultDestination, ResultFacts};
+pub(super) use results::{tell, word_anew};
 
 use super::entity::{hl7_message, reading_event, study};
 use super::ranks::Ranker;

@@ -67,8 +67,7 @@ pub(in super::super) async fn tell(
         if says_the_newest(tx, &destination.name, of_study).await? {
             continue;
         }
-        let key: String = fresh_key()?.chars().take(KEY_CHARS).collect();
-        let row = waiting(&destination.name, RESULT, key, now_ms);
+        let row = waiting(&destination.name, RESULT, fresh_control_id()?, now_ms);
         let id = delivery::Entity::insert(row).exec(tx).await?.last_insert_id;
         let row = hl7_result::ActiveModel {
             delivery_id: Set(id),
@@ -80,6 +79,32 @@ pub(in super::super) async fn tell(
             .await?;
     }
     Ok(())
+}
+
+/// A result that was given up or skipped tells the study as it stands when a person sends it after all: newer ones may
+/// have gone out since. So it is worded anew, under a control id that no receiver knows.
+pub(in super::super) async fn word_anew(
+    tx: &DatabaseTransaction,
+    delivery_id: i64,
+) -> Result<(), StoreError> {
+    hl7_result::Entity::update_many()
+        .col_expr(
+            hl7_result::Column::Message,
+            Expr::value(Option::<String>::None),
+        )
+        .filter(hl7_result::Column::DeliveryId.eq(delivery_id))
+        .exec(tx)
+        .await?;
+    delivery::Entity::update_many()
+        .col_expr(delivery::Column::DedupKey, Expr::value(fresh_control_id()?))
+        .filter(delivery::Column::Id.eq(delivery_id))
+        .exec(tx)
+        .await?;
+    Ok(())
+}
+
+fn fresh_control_id() -> Result<String, StoreError> {
+    Ok(fresh_key()?.chars().take(KEY_CHARS).collect())
 }
 
 impl Store {
