@@ -366,6 +366,47 @@ async fn a_final_report_marks_a_study_read_and_a_reader_takes_that_back() {
 }
 
 #[tokio::test]
+async fn a_final_report_closes_every_study_of_its_accession_number_and_patient() {
+    for database in databases() {
+        let site = Site::on(&database).await;
+        let of_order = async |n: u32, patient: &str| {
+            let study = site.study_with(n, 30, 20.0, |s| {
+                s.accession = Set(Some("ACC-1".into()));
+                s.patient_id = Set(Some(patient.into()));
+            });
+            study.await;
+        };
+        for (n, patient) in [(1, "PAT-1"), (2, "PAT-1"), (3, "PAT-3")] {
+            of_order(n, patient).await;
+        }
+        let (at, _stop) = listening(&site, Hl7Settings::default()).await;
+        let reading = async |n: u32| study(&site, n).await.reading;
+        // the one that is named, although another has its accession number and patient and came before
+        let named = format!("{}ZDS|{}\r", report("PAT-1", "ACC-1"), uid(2));
+        say(at, "ORU^R01", &named).await;
+        assert_eq!(
+            (reading(1).await.as_str(), reading(2).await.as_str()),
+            ("open", "read")
+        );
+        let acting = Acting {
+            reader: "anna",
+            now_ms: NOON_MS,
+            held_since_ms: NOON_MS - 1_000,
+        };
+        site.store.reopen_study(&uid(2), acting).await.unwrap();
+        say(at, "ORU^R01", &report("PAT-1", "ACC-1")).await;
+        for n in [1, 2] {
+            assert_eq!(reading(n).await, "read", "{n}");
+        }
+        assert_eq!(reading(3).await, "open", "another patient's");
+        // what comes after the report is not in it
+        of_order(4, "PAT-1").await;
+        say(at, "ORM^O01", &order("PAT-1", "ACC-1", "S")).await;
+        assert_eq!(reading(4).await, "open");
+    }
+}
+
+#[tokio::test]
 async fn two_patients_with_open_studies_become_one() {
     for database in databases() {
         let site = Site::on(&database).await;

@@ -18,34 +18,84 @@ pub(super) async fn keep(
     at: &At<'_>,
     changed: &mut BTreeSet<String>,
 ) -> Result<(), StoreError> {
-    let (mut uids, mut accessions) = (BTreeSet::new(), BTreeSet::new());
+    let mut of = BTreeSet::new();
     for report in reports {
         let mut about = report.about.clone();
         if let Some(patient) = about.patient.take() {
             about.patient = Some(patients::current(tx, patient).await?);
         }
-        uids.extend(about.study_uid.clone());
-        accessions.extend(about.accession.as_ref().map(|a| a.id.clone()));
-        let (accession, accession_issuer) = parts(about.accession);
-        let (patient_id, patient_issuer) = parts(about.patient);
-        let row = final_report::ActiveModel {
-            sender: Set(at.shown_sender()),
-            study_uid: Set(about.study_uid),
-            accession: Set(accession),
-            accession_issuer: Set(accession_issuer),
-            patient_id: Set(patient_id),
-            patient_issuer: Set(patient_issuer),
-            received_at: Set(at.now_ms),
-            outcome: Set(report.outcome.map(|o| o.as_str().to_owned())),
-            ..Default::default()
-        };
-        final_report::Entity::insert(row)
-            .exec_without_returning(tx)
-            .await?;
+        let studies = studies_of(tx, &about).await?;
+        if studies.is_empty() {
+            insert(tx, about, report, at).await?;
+            continue;
+        }
+        // one of its own for each, as some may still wait for images; and for the one that is named, if it comes later
+        let named = about.study_uid;
+        of.extend(studies.iter().map(|(id, _)| *id));
+        let uids: BTreeSet<String> = studies
+            .into_iter()
+            .map(|(_, uid)| uid)
+            .chain(named)
+            .collect();
+        for uid in uids {
+            let about = About {
+                study_uid: Some(uid),
+                ..About::default()
+            };
+            insert(tx, about, report, at).await?;
+        }
     }
-    for id in candidates(tx, &uids, &accessions).await? {
+    for id in of {
         changed.extend(apply_pending(tx, id, at.now_ms).await?);
     }
+    Ok(())
+}
+
+/// Key and UID of the studies that a report closes: the one it names, or else all of its accession number and patient,
+/// as one report covers what was done under one number.
+async fn studies_of(
+    tx: &DatabaseTransaction,
+    about: &About,
+) -> Result<Vec<(i64, String)>, StoreError> {
+    let uids = about.study_uid.iter().cloned().collect();
+    let accessions = about.accession.iter().map(|a| a.id.clone()).collect();
+    let mut found = Vec::new();
+    for id in candidates(tx, &uids, &accessions).await? {
+        let Some(study) = locked(tx, id).await? else {
+            continue;
+        };
+        if about.study_uid.as_deref() == Some(study.study_uid.as_str()) {
+            return Ok(vec![(id, study.study_uid)]);
+        }
+        if about.matches(&keys(&study)) == Match::Sure {
+            found.push((id, study.study_uid));
+        }
+    }
+    Ok(found)
+}
+
+async fn insert(
+    tx: &DatabaseTransaction,
+    about: About,
+    report: &FinalReport,
+    at: &At<'_>,
+) -> Result<(), StoreError> {
+    let (accession, accession_issuer) = parts(about.accession);
+    let (patient_id, patient_issuer) = parts(about.patient);
+    let row = final_report::ActiveModel {
+        sender: Set(at.shown_sender()),
+        study_uid: Set(about.study_uid),
+        accession: Set(accession),
+        accession_issuer: Set(accession_issuer),
+        patient_id: Set(patient_id),
+        patient_issuer: Set(patient_issuer),
+        received_at: Set(at.now_ms),
+        outcome: Set(report.outcome.map(|o| o.as_str().to_owned())),
+        ..Default::default()
+    };
+    final_report::Entity::insert(row)
+        .exec_without_returning(tx)
+        .await?;
     Ok(())
 }
 
