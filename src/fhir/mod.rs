@@ -9,6 +9,7 @@ mod observation;
 mod settings;
 mod study;
 pub mod subscription;
+mod token;
 
 use serde_json::{Map, Value, json};
 
@@ -16,6 +17,7 @@ pub use courier::FhirCourier;
 pub use observation::observations;
 pub use settings::FhirSettings;
 pub use study::{diagnostic_report, imaging_study, service_request, task};
+pub use token::{Token, tokens};
 
 use crate::worklist::StudyDetail;
 
@@ -214,6 +216,24 @@ fn subject(study: &Study) -> Value {
         Some(id) => json!({"type": "Patient", "identifier": {"value": id}}),
         None => json!({"type": "Patient", "display": "unknown"}),
     }
+}
+
+/// `meta` of a resource of a study: when anything of the study last changed.
+fn meta(study: &Study) -> Value {
+    json!({"lastUpdated": study.detail.changed_at})
+}
+
+/// When what was found in a study's images was last written down; screening and measuring again make it anew.
+fn issued(study: &Study) -> Option<&str> {
+    let detail = &study.detail;
+    let screenings = detail.screenings.iter();
+    let screened = screenings.filter(|s| s.outcome == "screened");
+    // RFC 3339, all in UTC and to the millisecond: as texts they are ordered as in time
+    let all = screened.map(|s| s.created_at.as_str());
+    all.chain(detail.item.screened_at.as_deref())
+        .chain(detail.item.analysed_at.as_deref())
+        .filter(|_| detail.item.screened_at.is_some())
+        .max()
 }
 
 fn reference(kind: &str, id: &str) -> Value {

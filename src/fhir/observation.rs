@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{DEVICE_ID, Study, coded, pruned, reference, subject};
+use super::{DEVICE_ID, Study, coded, issued, meta, pruned, reference, subject};
 use crate::hl7::outbound::{RANGE, code_of, flag_of};
 use crate::triage::Band;
 use crate::worklist::VolumeDetail;
@@ -85,11 +85,12 @@ fn observation(study: &Study, code: &str, text: &str, measured: Value) -> Value 
     let mut resource = json!({
         "resourceType": "Observation",
         "id": id,
+        "meta": meta(study),
         "status": "preliminary",
         "category": [{"coding": [{"system": CATEGORIES, "code": "imaging"}]}],
         "code": coded(code, text),
         "subject": subject(study),
-        "issued": item.screened_at,
+        "issued": issued(study),
         "device": reference("Device", DEVICE_ID),
         "derivedFrom": [reference("ImagingStudy", &item.study_uid)],
     });

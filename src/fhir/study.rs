@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{DEVICE_ID, Study, coded, observations, pruned, reference, subject};
+use super::{DEVICE_ID, Study, coded, issued, meta, observations, pruned, reference, subject};
 use crate::triage::Band;
 
 const DICOM_CODES: &str = "http://dicom.nema.org/resources/ontology/DCM";
@@ -57,6 +57,7 @@ pub fn imaging_study(study: &Study) -> Value {
     pruned(json!({
         "resourceType": "ImagingStudy",
         "id": item.study_uid,
+        "meta": meta(study),
         "identifier": [
             {"system": "urn:dicom:uid", "value": format!("urn:oid:{}", item.study_uid)},
             accession_identifier(study),
@@ -99,12 +100,13 @@ pub fn diagnostic_report(study: &Study) -> Value {
     pruned(json!({
         "resourceType": "DiagnosticReport",
         "id": item.study_uid,
+        "meta": meta(study),
         "status": if received { "registered" } else { "preliminary" },
         "code": coded("SCREENING", "Brain MRI, screening"),
         "subject": subject(study),
         "basedOn": based_on(study),
         "effectiveDateTime": date(study),
-        "issued": item.screened_at,
+        "issued": issued(study),
         "imagingStudy": [reference("ImagingStudy", &item.study_uid)],
         "result": results,
         "conclusion": conclusion,
@@ -128,6 +130,7 @@ pub fn service_request(study: &Study) -> Option<Value> {
     Some(pruned(json!({
         "resourceType": "ServiceRequest",
         "id": item.study_uid,
+        "meta": meta(study),
         "identifier": [accession_identifier(study)],
         "status": status,
         "intent": "order",
@@ -154,6 +157,7 @@ pub fn task(study: &Study) -> Value {
     pruned(json!({
         "resourceType": "Task",
         "id": item.study_uid,
+        "meta": meta(study),
         "status": status,
         "statusReason": item.not_analysed_reason.as_deref().map(|why| json!({"text": why})),
         "intent": "order",
@@ -163,7 +167,7 @@ pub fn task(study: &Study) -> Value {
         "basedOn": based_on(study),
         "for": subject(study),
         "authoredOn": item.arrived_at,
-        "lastModified": item.screened_at.as_deref().unwrap_or(&item.arrived_at),
+        "lastModified": issued(study).unwrap_or(&item.arrived_at),
         "owner": reference("Device", DEVICE_ID),
         "output": if status == "completed" { report } else { Value::Null },
     }))

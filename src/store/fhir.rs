@@ -9,17 +9,26 @@ use super::{Store, StoreError};
 use crate::triage::{Band, OrderPriority};
 use crate::worklist::StudyDetail;
 
-/// Which studies are asked for; what is `None` is not asked.
+/// A word for a study that is looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StudyName {
+    /// (0020,000D)
+    Uid(String),
+    /// (0008,0050)
+    Accession(String),
+}
+
+/// Which studies are asked for; what is `None` is not asked. Of several values of one, any will do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StudyFilter {
     /// (0020,000D)
-    pub study_uid: Option<String>,
-    /// Row.
-    pub key: Option<i64>,
-    /// Accession number or Study Instance UID.
-    pub identifier: Option<String>,
-    /// (0010,0020)
-    pub patient_id: Option<String>,
+    pub study_uids: Option<Vec<String>>,
+    /// Rows.
+    pub keys: Option<Vec<i64>>,
+    /// By one name of each of these.
+    pub names: Vec<Vec<StudyName>>,
+    /// (0010,0020): one of each of these.
+    pub patient_ids: Vec<Vec<String>>,
     /// Only those with an accession number.
     pub with_accession: bool,
     /// Screened, or found not to be analysable, and of one of these bands.
@@ -27,27 +36,28 @@ pub struct StudyFilter {
     /// Only those whose order has one of these priorities.
     pub orders: Option<Vec<OrderPriority>>,
     /// Whether it was looked at yet.
-    pub settled: Option<bool>,
+    pub settled: Option<Vec<bool>>,
 }
 
 impl StudyFilter {
     fn condition(&self) -> Condition {
         use study::Column as C;
         let mut all = Condition::all().add(C::Reading.ne("prior"));
-        if let Some(uid) = &self.study_uid {
-            all = all.add(C::StudyUid.eq(uid));
+        if let Some(uids) = &self.study_uids {
+            all = all.add(C::StudyUid.is_in(uids));
         }
-        if let Some(key) = self.key {
-            all = all.add(C::Id.eq(key));
+        if let Some(keys) = &self.keys {
+            all = all.add(C::Id.is_in(keys.iter().copied()));
         }
-        if let Some(value) = &self.identifier {
-            let either = Condition::any()
-                .add(C::StudyUid.eq(value))
-                .add(C::Accession.eq(value));
-            all = all.add(either);
+        for names in &self.names {
+            let any = names.iter().map(|name| match name {
+                StudyName::Uid(uid) => C::StudyUid.eq(uid),
+                StudyName::Accession(number) => C::Accession.eq(number),
+            });
+            all = all.add(any.fold(Condition::any(), Condition::add));
         }
-        if let Some(id) = &self.patient_id {
-            all = all.add(C::PatientId.eq(id));
+        for ids in &self.patient_ids {
+            all = all.add(C::PatientId.is_in(ids));
         }
         if let Some(bands) = &self.bands {
             let bands = bands.iter().map(|band| band.as_str());
@@ -57,10 +67,21 @@ impl StudyFilter {
             let orders = orders.iter().map(|order| order.as_str());
             all = all.add(C::OrderPriority.is_in(orders));
         }
-        match self.settled {
-            Some(true) => all = all.add(C::State.ne("received")),
-            Some(false) => all = all.add(C::State.eq("received")),
-            None => {}
+        if let Some(wanted) = &self.settled {
+            let settled = |is: bool| {
+                if is {
+                    C::State.ne("received")
+                } else {
+                    C::State.eq("received")
+                }
+            };
+            // none of them: nothing is both
+            all = if wanted.is_empty() {
+                all.add(C::Id.is_null())
+            } else {
+                let any = wanted.iter().map(|is| settled(*is));
+                all.add(any.fold(Condition::any(), Condition::add))
+            };
         }
         if self.with_accession {
             all = all.add(C::Accession.is_not_null()).add(C::Accession.ne(""));

@@ -12,6 +12,7 @@ use super::results::ScreeningResult;
 use super::{Store, StoreError, search};
 use crate::clock::rfc3339;
 use crate::triage::{Band, Ranking};
+use crate::worklist::ris::KnownOrder;
 use crate::worklist::{
     Assignment, Claim, ITEMS_PER_PAGE, READ_MAX, Reading, ScreeningDetail, SeriesDetail, Sort,
     StudyDetail, VolumeDetail, WorklistItem, WorklistPage, WorklistQuery, display_name,
@@ -158,6 +159,7 @@ impl Store {
             item,
             reading: study.reading.clone(),
             settings_version: study.settings_version,
+            changed_at: changed_at(&study, &orders),
             series: self.series_details(study.id).await?,
             volumes: match &measured {
                 Some(measured) => measured.volumes.clone(),
@@ -480,6 +482,13 @@ fn item(study: &study::Model, rank: u64, images: u64, claim: Option<Claim>) -> W
         read_at: (study.reading == "read").then(|| rfc3339(study.changed_at)),
         pictured_series: None,
     }
+}
+
+fn changed_at(study: &study::Model, orders: &[KnownOrder]) -> String {
+    let own = rfc3339(study.changed_at.max(study.last_received_at));
+    // of one form, in UTC: as texts they are ordered as in time
+    let all = orders.iter().map(|o| o.changed_at.clone()).chain([own]);
+    all.max().unwrap_or_default()
 }
 
 fn screening_detail(row: &screening::Model, result: Option<&ScreeningResult>) -> ScreeningDetail {

@@ -1,5 +1,7 @@
 //! `/fhir`: FHIR R4, read and search, and the priority of a `ServiceRequest`. Errors are `OperationOutcome`.
 
+mod search;
+
 use std::fmt;
 
 use actix_web::http::StatusCode;
@@ -7,6 +9,7 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
 use serde_json::Value;
 
+use self::search::{Search, of_ids};
 use super::WebState;
 use super::answer::Problem;
 use super::filters::parameters;
@@ -17,10 +20,6 @@ use crate::clock::rfc3339;
 use crate::fhir::{self, Study};
 use crate::store::StoreError;
 use crate::store::accounts::TokenHolder;
-use crate::store::fhir::StudyFilter;
-
-/// Furthest that a search can be paged, in studies.
-const OFFSET_MAX: u64 = 1_000_000;
 
 /// A problem that a FHIR client meets.
 #[derive(Debug)]
@@ -89,15 +88,6 @@ pub(super) async fn metadata(state: web::Data<WebState>) -> HttpResponse {
     answer(StatusCode::OK, &fhir::capability_statement(&at))
 }
 
-/// What a search asks for.
-struct Search {
-    filter: StudyFilter,
-    /// Only the resource with this id.
-    id: Option<String>,
-    count: u64,
-    offset: u64,
-}
-
 /// `GET /fhir/{type}?_id=&identifier=&subject:identifier=&_count=&_offset=`
 pub(super) async fn search(
     req: HttpRequest,
@@ -108,15 +98,14 @@ pub(super) async fn search(
     known_type(&kind)?;
     let given = parameters(&req);
     let base = base(&req, &state);
+    let search = Search::read(&kind, &given)?;
     if kind.as_str() == "Device" {
-        let asked = given.iter().find(|(name, _)| name == "_id");
-        let ours = asked.is_none_or(|(_, id)| id == fhir::DEVICE_ID);
+        let ours = search.wants(fhir::DEVICE_ID) && search.offset == 0;
         let found: Vec<Value> = ours.then(fhir::device).into_iter().collect();
         let total = Some(found.len() as u64);
         let page = fhir::bundle(&base, found, total, &[]);
         return Ok(answer(StatusCode::OK, &page));
     }
-    let search = read_search(&kind, &given)?;
     let (studies, total) = state
         .store
         .studies_page(
@@ -129,9 +118,7 @@ pub(super) async fn search(
     let (mut found, mut numbers) = (Vec::new(), Vec::new());
     for (key, detail) in studies {
         let mut of_study = fhir::resources(&kind, &Study { key, detail }).unwrap_or_default();
-        if let Some(id) = &search.id {
-            of_study.retain(|r| r["id"] == id.as_str());
-        }
+        of_study.retain(|r| r["id"].as_str().is_some_and(|id| search.wants(id)));
         if !of_study.is_empty() {
             numbers.push(key);
         }
@@ -231,7 +218,7 @@ async fn resource(
             Err(missing().into())
         };
     }
-    let filter = by_id(kind, id);
+    let filter = of_ids(kind, &[id.to_owned()]);
     let page = state
         .store
         .studies_page(&filter, 0, 1, state.held_since_ms());
@@ -246,21 +233,6 @@ async fn resource(
     Err(missing().into())
 }
 
-/// The study that a resource is of. Ids of observations begin with its key.
-fn by_id(kind: &str, id: &str) -> StudyFilter {
-    if kind == "Observation" {
-        let key = id.split('-').next().and_then(|key| key.parse().ok());
-        return StudyFilter {
-            key: Some(key.unwrap_or(-1)),
-            ..StudyFilter::default()
-        };
-    }
-    StudyFilter {
-        study_uid: Some(id.to_owned()),
-        ..StudyFilter::default()
-    }
-}
-
 fn known_type(kind: &str) -> Result<(), Problem> {
     if fhir::TYPES.contains(&kind) {
         return Ok(());
@@ -268,84 +240,6 @@ fn known_type(kind: &str) -> Result<(), Problem> {
     let types = fhir::TYPES.join(", ");
     let detail = format!("Resource types here: {types}, {SUBSCRIPTION}.");
     Err(Problem::not_found(detail))
-}
-
-fn read_search(kind: &str, given: &[(String, String)]) -> Result<Search, Problem> {
-    let number = |name: &str, text: &str, most: u64| {
-        text.parse::<u64>()
-            .ok()
-            .filter(|n| *n <= most)
-            .ok_or_else(|| {
-                let detail = format!("{name} must be a number up to {most}.");
-                Problem::bad_request("bad_parameter", detail)
-            })
-    };
-    let mut search = Search {
-        filter: StudyFilter::default(),
-        id: None,
-        count: fhir::COUNT.0,
-        offset: 0,
-    };
-    for (name, value) in given {
-        // a token may say its system before its value (R4 3.1.1.4.10)
-        let token = value.rsplit('|').next().unwrap_or_default();
-        match name.as_str() {
-            "_id" => {
-                search.filter = StudyFilter {
-                    study_uid: by_id(kind, value).study_uid,
-                    key: by_id(kind, value).key,
-                    ..search.filter
-                };
-                search.id = Some(value.clone());
-            }
-            "identifier" => {
-                let value = token.strip_prefix("urn:oid:").unwrap_or(token);
-                search.filter.identifier = Some(value.to_owned());
-            }
-            "subject:identifier" => search.filter.patient_id = Some(token.to_owned()),
-            "conclusion" if kind == "DiagnosticReport" => {
-                let bands = fhir::subscription::bands(value).ok_or_else(|| {
-                    let detail = "conclusion must be elevated, urgent or critical.";
-                    Problem::bad_request("bad_parameter", detail)
-                })?;
-                search.filter.bands = Some(bands);
-            }
-            "status" if kind == "DiagnosticReport" => {
-                search.filter.settled = match token {
-                    "preliminary" => Some(true),
-                    "registered" => Some(false),
-                    _ => {
-                        let detail = "status must be preliminary or registered.";
-                        return Err(Problem::bad_request("bad_parameter", detail));
-                    }
-                };
-            }
-            "priority" if kind == "ServiceRequest" => {
-                let asked = fhir::subscription::priorities(value).ok_or_else(|| {
-                    let detail = "priority must be routine, urgent, asap or stat.";
-                    Problem::bad_request("bad_parameter", detail)
-                })?;
-                search.filter.orders = Some(asked);
-            }
-            "_count" => search.count = number(name, value, fhir::COUNT.1)?.max(1),
-            "_offset" => search.offset = number(name, value, OFFSET_MAX)?,
-            "_format" => {}
-            other => {
-                let known: Vec<&str> = fhir::PARAMETERS
-                    .iter()
-                    .chain(fhir::parameters_of(kind))
-                    .map(|(name, _)| *name)
-                    .collect();
-                let detail = format!(
-                    "{other:?} is no search parameter here; there are {}.",
-                    known.join(", ")
-                );
-                return Err(Problem::bad_request("unknown_parameter", detail));
-            }
-        }
-    }
-    search.filter.with_accession = kind == "ServiceRequest";
-    Ok(search)
 }
 
 /// Address of this server as the client wrote it. What proxies or a sender say besides (`Forwarded`,

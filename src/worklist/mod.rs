@@ -123,6 +123,8 @@ pub struct StudyDetail {
     pub reading: String,
     /// Settings version the ranking was made with.
     pub settings_version: i64,
+    /// When anything of it last changed: images, rank, order or reading; RFC 3339.
+    pub changed_at: String,
     /// Its series.
     pub series: Vec<SeriesDetail>,
     /// What screening said, one entry a screened series.

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
+use firstread::clock::rfc3339;
 use firstread::fhir::subscription::CRITERIA;
 use firstread::fhir::{ORDER_PARAMETERS, PARAMETERS, REPORT_PARAMETERS, TYPES};
 use firstread::store::accounts::Role;
@@ -12,7 +13,7 @@ use sea_orm::ActiveValue::Set;
 use serde_json::{Value, json};
 
 use crate::common::databases;
-use crate::site::{Site, browser, uid};
+use crate::site::{NOON_MS, Site, browser, uid};
 
 async fn ask(site: &Site, path: &str, token: &str) -> Response {
     let url = site.url(&format!("/fhir{path}"));
@@ -188,6 +189,20 @@ async fn what_is_given_out_says_what_the_page_says() {
         (&task["status"], &task["statusReason"]["text"]),
         (&json!("rejected"), &json!("no usable series"))
     );
+    // measured after it was screened: issued then; and what changes later is not issued anew
+    let dated = site.study_with(6, 10, 5.0, |s| {
+        s.screened_at = Set(Some(NOON_MS));
+        s.analysed_at = Set(Some(NOON_MS + 90_000));
+        s.changed_at = Set(NOON_MS + 120_000);
+    });
+    dated.await;
+    let report = get(&site, &format!("/DiagnosticReport/{}", uid(6)), &token).await;
+    assert_eq!(report["issued"], rfc3339(NOON_MS + 90_000));
+    let updated = rfc3339(NOON_MS + 120_000);
+    for kind in ["DiagnosticReport", "ImagingStudy", "ServiceRequest", "Task"] {
+        let found = get(&site, &format!("/{kind}/{}", uid(6)), &token).await;
+        assert_eq!(found["meta"]["lastUpdated"], updated, "{kind}");
+    }
     let request = get(&site, &format!("/ServiceRequest/{}", uid(4)), &token).await;
     assert_eq!(
         (&request["status"], &request["priority"]),
@@ -258,6 +273,7 @@ async fn searches_are_paged_and_wrong_ones_are_named() {
     assert_eq!(count("/ServiceRequest?priority=stat").await, 0);
     assert_eq!(count("/ServiceRequest?priority=stat,routine").await, 3);
     assert_eq!(count("/Device?_id=other").await, 0);
+    assert_eq!(count("/Device?_id=other,firstread").await, 1);
     for (path, word) in [
         ("/ImagingStudy?colour=red", "colour"),
         ("/ImagingStudy?_count=many", "_count"),
@@ -268,9 +284,20 @@ async fn searches_are_paged_and_wrong_ones_are_named() {
         ("/DiagnosticReport?status=final", "status"),
         ("/ServiceRequest?priority=soon", "priority"),
         ("/Task?priority=stat", "priority"),
+        ("/Task?identifier=", "identifier"),
+        ("/Task?identifier=ACC-1,", "identifier"),
+        ("/Task?identifier=urn:hospital%7CACC-1", "urn:hospital"),
+        (
+            "/Task?subject:identifier=urn:hospital%7CPAT-1",
+            "urn:hospital",
+        ),
+        ("/Task?_id=urn:x%7C1", "_id"),
+        ("/Task?_count=1&_count=2", "_count"),
+        ("/Device?identifier=1", "identifier"),
+        ("/DiagnosticReport?status=urn:x%7Cpreliminary", "status"),
     ] {
         let answer = ask(&site, path, &token).await;
-        assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+        assert_eq!(answer.status(), StatusCode::BAD_REQUEST, "{path}");
         let outcome: Value = answer.json().await.unwrap();
         assert!(
             outcome["issue"][0]["diagnostics"]
@@ -278,6 +305,61 @@ async fn searches_are_paged_and_wrong_ones_are_named() {
                 .unwrap()
                 .contains(word)
         );
+    }
+}
+
+#[tokio::test]
+async fn values_are_alternatives_and_repetitions_all_hold() {
+    let site = Site::start().await;
+    filled(&site).await;
+    let token = site.token(Role::Auditor).await;
+    let of = async |kind: &str, query: &str| {
+        let page = get(&site, &format!("/{kind}?{query}"), &token).await;
+        resources(&page).len()
+    };
+    let (one, two) = (uid(1), uid(2));
+    for (kind, query, n) in [
+        ("Task", format!("_id={one},{two}"), 2),
+        ("Task", format!("_id={one}&_id={two}"), 0),
+        ("Task", format!("_id={one},{two}&_id={two}"), 1),
+        ("Observation", "_id=1-SCORE,4-SCORE,4-x".into(), 2),
+        ("Task", format!("identifier=ACC-2,{one}"), 2),
+        ("Task", "identifier=ACC-2&identifier=ACC-1".into(), 0),
+        ("Task", format!("identifier=ACC-2&identifier={two}"), 1),
+        ("Task", "identifier=%7CACC-2".into(), 1),
+        ("Task", format!("identifier=%7C{one}"), 0),
+        ("Task", "identifier=urn:dicom:uid%7CACC-2".into(), 0),
+        ("Task", format!("identifier=urn:dicom:uid%7C{two},ACC-1"), 2),
+        ("Task", "identifier=ACC%5C,2".into(), 0),
+        ("Task", "subject:identifier=PAT-2,PAT-1".into(), 2),
+        (
+            "Task",
+            "subject:identifier=PAT-2&subject:identifier=PAT-1".into(),
+            0,
+        ),
+        (
+            "DiagnosticReport",
+            "status=preliminary,registered".into(),
+            4,
+        ),
+        (
+            "DiagnosticReport",
+            "status=preliminary&status=registered".into(),
+            0,
+        ),
+        (
+            "DiagnosticReport",
+            "conclusion=urgent&conclusion=critical".into(),
+            0,
+        ),
+        ("ServiceRequest", "priority=stat&priority=routine".into(), 0),
+        (
+            "ServiceRequest",
+            "priority=stat,routine&priority=routine".into(),
+            3,
+        ),
+    ] {
+        assert_eq!(of(kind, &query).await, n, "{kind}?{query}");
     }
 }
 
