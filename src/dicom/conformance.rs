@@ -163,7 +163,8 @@ const RECEIVED: &str = "\nSuccess (0x0000) is answered once the object is durabl
     Objects of our own that come back are recognised by their UID root and not analysed.\n";
 
 const SENT: &str = "\nThe objects go into the study that was measured, as series 9901 to 9905, with patient and \
-    study as in the source, text in UTF-8 (ISO_IR 192). UIDs follow from the result: the same result carries the \
+    study as in the source (also in the report and the key images: what HL7 said since of merged or corrected \
+    patients is for the PACS to apply, to images and objects alike), text in UTF-8 (ISO_IR 192). UIDs follow from the result: the same result carries the \
     same SOP Instance UIDs. An earlier study that comes later makes another result, with the change in it, as \
     objects of its own beside the earlier ones. `seg` is up to two objects: structures on the series that \
     volumes were measured on, and lesions (series 9905) on the one that they were seen on. The measurement \

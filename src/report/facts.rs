@@ -62,6 +62,19 @@ pub struct Patient {
     pub age_years: Option<u32>,
 }
 
+impl Patient {
+    /// An age as whole years.
+    #[must_use]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "an age, between 0 and 130"
+    )]
+    pub fn whole_years(age: f64) -> u32 {
+        age.floor().clamp(0.0, 130.0) as u32
+    }
+}
+
 impl std::fmt::Debug for Patient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Patient(hidden)")

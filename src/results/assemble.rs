@@ -6,19 +6,21 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use crate::analysis::LESION_CODE;
+use crate::dicom::header::ObjectHeader;
 use crate::dicom::objects::{
     CannotMake, KeyImage, Kind, Labels, Maker, Measure, Object, Of, Said, Segments, Source,
     key_images, measurement_report, pdf, segmentation,
 };
-use crate::intake::OWN_UID_ROOT;
+use crate::intake::{OWN_UID_ROOT, age_years};
 use crate::norms::structures::STRUCTURES;
 use crate::report::change::in_a_sentence;
-use crate::report::facts::{Measured, Stage};
+use crate::report::facts::{Measured, Patient, Stage};
 use crate::report::key_images::{KeyPicture, key_pictures};
 use crate::report::pdf::{Fonts, Planes, read_pictures, render};
 use crate::report::{Facts, Language, NORM_TABLE_NAME, Reporter};
 use crate::volume::VOXELS_MAX;
 use crate::volume::nifti;
+use crate::worklist::display_name;
 
 /// What objects are made of.
 pub struct Inputs {
@@ -90,7 +92,11 @@ pub fn assemble(inputs: &Inputs) -> Result<Made, String> {
         let report = measurement_report(&source, &maker, &all, segmented.as_ref(), said);
         made.take("measurement report", report.map(|object| vec![object]));
     }
-    let content = inputs.reporter.content(&inputs.facts, None);
+    let facts = Facts {
+        patient: patient(&source.header),
+        ..inputs.facts.clone()
+    };
+    let content = inputs.reporter.content(&facts, None);
     let planes: Vec<Planes> = match (&content.pictures, &inputs.pictures) {
         (Some(shown), Some(folder)) => read_pictures(folder, shown),
         _ => Vec::new(),
@@ -112,6 +118,20 @@ pub fn assemble(inputs: &Inputs) -> Result<Made, String> {
         made.take("key images", images);
     }
     Ok(made)
+}
+
+/// The patient as the images name them, and so every object: the PACS knows the study by them, and applies to ours what
+/// it was told since of merged and corrected patients, as it does to the images. A page of ours says what we were told.
+fn patient(header: &ObjectHeader) -> Patient {
+    let known = &header.patient;
+    let (birth, age) = (known.birth_date.as_deref(), known.age.as_deref());
+    Patient {
+        name: known.name.as_deref().map(display_name).unwrap_or_default(),
+        id: known.id.clone().unwrap_or_default(),
+        birth_date: known.birth_date.clone(),
+        sex: known.sex.clone(),
+        age_years: age_years(birth, header.study.date.as_deref(), age).map(Patient::whole_years),
+    }
 }
 
 impl Made {

@@ -235,12 +235,6 @@ fn best(screenings: &[ScreeningRow]) -> Option<&ScreeningRow> {
 }
 
 fn patient(study: &study::Model) -> Patient {
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "an age, between 0 and 130"
-    )]
-    let whole = |age: f64| age.floor().clamp(0.0, 130.0) as u32;
     Patient {
         name: study
             .patient_name
@@ -250,7 +244,7 @@ fn patient(study: &study::Model) -> Patient {
         id: study.patient_id.clone().unwrap_or_default(),
         birth_date: study.birth_date.clone(),
         sex: study.sex.clone(),
-        age_years: study.age_years.map(whole),
+        age_years: study.age_years.map(Patient::whole_years),
     }
 }
 

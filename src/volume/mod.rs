@@ -16,6 +16,7 @@ pub mod slice;
 mod spline;
 
 pub use assemble::{AssembleOptions, Assembled, assemble};
+pub use separate::parts_of;
 
 use serde::{Deserialize, Serialize};
 

@@ -35,20 +35,27 @@ pub(super) fn one_stack(slices: Vec<Slice>) -> Result<(Vec<Slice>, Vec<String>),
     Ok((slices, notes))
 }
 
-/// The slices that share one size and one direction.
-fn main_part(slices: Vec<Slice>, notes: &mut Vec<String>) -> Result<Vec<Slice>, NotAVolume> {
-    let count = slices.len();
-    let mut parts: Vec<Vec<Slice>> = Vec::new();
-    for slice in slices {
+/// Sets images that share one size and one direction together, the largest part first; of two as large the one that
+/// begins first.
+pub fn parts_of<T>(images: Vec<T>, geometry: impl Fn(&T) -> &SliceGeometry) -> Vec<Vec<T>> {
+    let mut parts: Vec<Vec<T>> = Vec::new();
+    for image in images {
         match parts
             .iter_mut()
-            .find(|part| alike(&part[0].geometry, &slice.geometry))
+            .find(|part| alike(geometry(&part[0]), geometry(&image)))
         {
-            Some(part) => part.push(slice),
-            None => parts.push(vec![slice]),
+            Some(part) => part.push(image),
+            None => parts.push(vec![image]),
         }
     }
     parts.sort_by_key(|part| std::cmp::Reverse(part.len()));
+    parts
+}
+
+/// The slices that share one size and one direction.
+fn main_part(slices: Vec<Slice>, notes: &mut Vec<String>) -> Result<Vec<Slice>, NotAVolume> {
+    let count = slices.len();
+    let mut parts = parts_of(slices, |slice| &slice.geometry);
     #[allow(clippy::cast_precision_loss, reason = "slice counts are small")]
     let share = parts[0].len() as f64 / count as f64;
     if parts.len() > 1 && share < MAIN_PART {

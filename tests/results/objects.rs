@@ -12,7 +12,7 @@ use firstread::results::{Inputs, Made, assemble};
 use firstread::triage::Band;
 use firstread::worklist::VolumeDetail;
 
-use crate::common::{BINARY, dicom_files, real_study};
+use crate::common::{BINARY, dicom_files, real_study, sample};
 
 const MODEL: &str = "screening 0.1 (abc)";
 
@@ -217,6 +217,36 @@ fn objects_are_valid_and_highdicom_reads_what_was_measured_the_right_way_round()
     assert!(said["segments"].as_u64().unwrap() > 25, "{said}");
     assert!(said["measurements"].as_u64().unwrap() > 40, "{said}");
     eprintln!("whole: {said}");
+}
+
+/// What HL7 said since of merged or corrected patients is in the database and not in the images: every object names the
+/// patient that the images name, and no other stands in the report inside.
+#[test]
+fn objects_name_the_patient_of_the_images_alone() {
+    let work = tempfile::tempdir().unwrap();
+    let csv = work.path().join("volumes.csv");
+    let header = "structure,label,volume_mm3,percent_icv,z,percentile\n";
+    std::fs::write(&csv, header).unwrap();
+    pictures(work.path());
+    let files = dicom_files(&sample("one"));
+    let made = |patient: Patient| {
+        let mut inputs = inputs(&files, work.path(), &csv, work.path());
+        inputs.facts.patient = patient;
+        inputs.kinds = vec![Kind::Sr, Kind::Pdf, Kind::Sc];
+        let made = assemble(&inputs).unwrap();
+        assert!(made.objects.iter().any(|o| o.kind == Kind::Pdf));
+        assert!(made.objects.iter().any(|o| o.kind == Kind::Sc));
+        made.objects
+    };
+    let known = made(Patient::default());
+    let merged = made(Patient {
+        name: "Newname, Given".into(),
+        id: "SURVIVING".into(),
+        birth_date: Some("19400203".into()),
+        sex: Some("F".into()),
+        age_years: Some(86),
+    });
+    assert!(known == merged);
 }
 
 #[test]

@@ -11,13 +11,11 @@ use crate::dicom::decode::geometries;
 use crate::dicom::file::read_header;
 use crate::dicom::guard;
 use crate::dicom::header::ObjectHeader;
-use crate::volume::affine::dot;
+use crate::volume::parts_of;
 use crate::volume::slice::SliceGeometry;
 
 /// Images of one series that are referred to.
 const IMAGES_MAX: usize = 20_000;
-/// Slices whose normals differ by more than this (cosine) are not of one stack.
-const PARALLEL: f64 = 0.999;
 /// Slices nearer to each other than this are repeats, mm.
 const SAME_PLACE_MM: f64 = 0.01;
 
@@ -168,21 +166,13 @@ fn is_age(text: &str) -> bool {
     bytes.len() == 4 && bytes[..3].iter().all(u8::is_ascii_digit) && b"DWMY".contains(&bytes[3])
 }
 
-/// The images that are parallel to the first and of its size, along their normal, one a place.
+/// The images of the part that was analysed, along their normal, one a place.
 fn one_stack(images: Vec<SourceImage>) -> Vec<SourceImage> {
-    let Some(first) = images.first().map(|image| image.geometry.clone()) else {
-        return images;
+    let parts = parts_of(images, |image| &image.geometry);
+    let Some(mut stack) = parts.into_iter().next() else {
+        return Vec::new();
     };
-    let normal = first.normal();
-    let mut stack: Vec<SourceImage> = images
-        .into_iter()
-        .filter(|image| {
-            let g = &image.geometry;
-            (g.rows, g.columns) == (first.rows, first.columns)
-                && dot(g.normal(), normal) > PARALLEL
-                && dot(g.along_row, first.along_row) > PARALLEL
-        })
-        .collect();
+    let normal = stack[0].geometry.normal();
     stack.sort_by(|a, b| {
         let height = |image: &SourceImage| image.geometry.height(normal);
         height(a).total_cmp(&height(b))
@@ -191,4 +181,35 @@ fn one_stack(images: Vec<SourceImage>) -> Vec<SourceImage> {
         (b.geometry.height(normal) - a.geometry.height(normal)).abs() < SAME_PLACE_MM
     });
     stack
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stack_is_the_part_that_was_analysed_not_the_first_images() {
+        let axial = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0];
+        let sagittal = [0.0, 1.0, 0.0, 0.0, 0.0, -1.0];
+        let image = |number: u32, position: [f64; 3], orientation| SourceImage {
+            sop_class_uid: "1".into(),
+            sop_instance_uid: number.to_string(),
+            frame: None,
+            geometry: SliceGeometry::new([4, 4], position, orientation, [1.0, 1.0]).unwrap(),
+        };
+        // a scout that came first, then slices from above, one of them twice
+        let scout = image(0, [0.0; 3], sagittal);
+        let slice = |number, height| image(number, [0.0, 0.0, height], axial);
+        let series = vec![
+            scout,
+            slice(1, 9.0),
+            slice(2, 6.0),
+            slice(3, 6.0),
+            slice(4, 3.0),
+        ];
+        let stack = one_stack(series);
+        let order: Vec<&str> = stack.iter().map(|i| i.sop_instance_uid.as_str()).collect();
+        assert_eq!(order, ["4", "2", "1"]);
+        assert!(one_stack(Vec::new()).is_empty());
+    }
 }
