@@ -7,6 +7,8 @@ use sea_orm::{
 use super::entity::{shown_log, study};
 use super::{Store, StoreError};
 
+/// Clocks of two processes on one database may differ by so much: a list may have been shown "before" the study in it came.
+const CLOCKS_DIFFER_MS_MAX: i64 = 10 * 60_000;
 /// Entries that are given at one time.
 const ENTRIES_MAX: u64 = 200;
 
@@ -122,7 +124,7 @@ impl Store {
                 .add(shown_log::Column::StudyId.eq(id))
                 .add(in_list);
             condition = condition
-                .add(shown_log::Column::At.gte(arrived_at))
+                .add(shown_log::Column::At.gte(arrived_at - CLOCKS_DIFFER_MS_MAX))
                 .add(of_study);
         }
         let rows = shown_log::Entity::find()

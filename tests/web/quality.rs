@@ -255,7 +255,12 @@ async fn what_was_shown_is_kept_with_place_band_and_settings() {
         ] {
             assert!(page.contains(said), "{said}\n{page}");
         }
-        assert_eq!(site.store.cut_shown(NOON_MS + 1).await.unwrap(), 2);
+        // a study of a receiver whose clock is ahead of that of whoever shows the list
+        site.study_with(4, 60, 5.0, |s| s.arrived_at = Set(NOON_MS + 60_000))
+            .await;
+        site.page(&anna, "/worklist").await;
+        assert_eq!(of(Some(uid(4)), None).await, [entry("list")]);
+        assert_eq!(site.store.cut_shown(NOON_MS + 1).await.unwrap(), 3);
     }
 }
 
