@@ -24,8 +24,8 @@ pub struct Hl7Settings {
     pub facility: String,
     /// `hl7.peers`: addresses and networks that may send. From the machine itself anyone may.
     pub peers: Vec<Network>,
-    /// `hl7.patient_issuer`: assigning authority (PID-3.4) of the patient ids that images carry;
-    /// empty takes the first identifier of a hospital.
+    /// `hl7.patient_issuer`: assigning authority (PID-3.4) of the patient ids that images carry, and
+    /// patients of another are passed over; empty takes the first identifier of a hospital.
     pub patient_issuer: String,
     /// `hl7.accession`: where the accession number stands in orders and reports: the first that has one.
     pub accession: Vec<FieldName>,
