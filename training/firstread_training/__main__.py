@@ -58,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--minutes", type=float, default=5.0, help="to collect cases")
     p.add_argument("--processes", type=int, default=2)
     p.add_argument("--evidence", type=Path, help="a file that keeps the pairs: the next run with the same network adds to them")
+    p.add_argument("--keep-voxels", action="store_true", help="fit the readout only: where the trunk is the one that the voxels' score was fitted to")
     p = add("fit-lesions", commands.fit_lesions, "train the lesion network without a GPU: collect cubes, then learn from them")
     p.set_defaults(config=TRAINING / "configs" / "lesions.toml")
     p.add_argument("--collect", type=float, default=0.0, help="minutes to collect cubes")

@@ -53,7 +53,7 @@ def fit_study(args):
     from . import study
     cfg = config_module.load(args.config)
     state, where = newest(args, cfg.name)
-    weights, report = study.run(cfg, state["ema"], args.data, args.cache, args.minutes, args.processes, args.device, args.evidence)
+    weights, report = study.run(cfg, state["ema"], args.data, args.cache, args.minutes, args.processes, args.device, args.evidence, args.keep_voxels)
     for part in ("ema", "model"):
         state[part] = {**state[part], **{k: v.clone() for k, v in weights.items()}}
     checkpoint.save(args.runs / cfg.name / "last.pt", state)
@@ -98,7 +98,7 @@ def continue_(args):
     for path in args.config:
         cfg = config_module.load(path)
         train(argparse.Namespace(**{**vars(args), "config": path, "steps": None, "minutes": args.minutes / len(args.config)}))
-        fit_study(argparse.Namespace(**{**vars(args), "config": path, "minutes": max(0.5, 0.1 * args.minutes), "evidence": None}))
+        fit_study(argparse.Namespace(**{**vars(args), "config": path, "minutes": max(0.5, 0.1 * args.minutes), "evidence": None, "keep_voxels": False}))
         save_compact(args, cfg.name)
         evaluate(argparse.Namespace(**{**vars(args), "config": path, "only": None, "part": 1.0, "half": True, "heldout": None}))
 

@@ -110,17 +110,18 @@ def fainter(shown, lesion, rng):
     return shown
 
 
-def fit(trainer, folder: Path, minutes: float) -> dict:
-    """Trains on the collected cubes for some minutes, the rate falling over the last seven tenths; saves and measures."""
+def fit(trainer, folder: Path, minutes: float, steps: int | None = None) -> dict:
+    """Trains on the collected cubes for some minutes (or `steps`), the rate falling over the last seven tenths; saves and measures."""
     files = sorted(folder.glob("*.npz"))
     train, out = [f for i, f in enumerate(files) if i % LEFT_OUT], files[::LEFT_OUT]
     if not train or len(train) * CUBES < BATCH:
         raise ValueError(f"{folder}: too few heads collected ({len(files)})")
-    started = mark = time.time()
+    started, first = time.time(), trainer.step
+    mark = started
     trainer.net.to(memory_format=torch.channels_last_3d)
     recent, rng = {}, np.random.default_rng([trainer.cfg.seed, trainer.step])
     for shown, batch in batches(train, trainer.cfg.seed, trainer.step):
-        left = 1 - (time.time() - started) / (60 * minutes)
+        left = 1 - ((trainer.step - first) / steps if steps else (time.time() - started) / (60 * minutes))
         if left <= 0:
             break
         trainer.fade = min(1.0, max(0.01, left / 0.7))

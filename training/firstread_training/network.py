@@ -194,9 +194,11 @@ class ScreeningNet(Trunk):
 
 
 def fitting(net: nn.Module, weights: dict) -> dict:
-    """`weights` for `net`: a readout of another shape (older checkpoints) gives way to the unfitted one; the rest must fit."""
+    """`weights` for `net`: a readout of another shape (older checkpoints) gives way to the unfitted one, and so does a voxels' score; the rest must fit."""
     own = net.state_dict()
-    readout = {k: v for k, v in own.items() if k.startswith("readout_")}
-    if all(k in weights and weights[k].shape == v.shape for k, v in readout.items()):
-        readout = {k: weights[k] for k in readout}
-    return {**{k: v for k, v in weights.items() if not k.startswith("readout_")}, **{k: v.clone() for k, v in readout.items()}}
+    out = {k: v for k, v in weights.items() if not k.startswith("readout_")}
+    voxel = lambda k: k.startswith("readout_voxel")
+    for part in ([k for k in own if voxel(k)], [k for k in own if k.startswith("readout_") and not voxel(k)]):
+        fits = all(k in weights and weights[k].shape == own[k].shape for k in part)
+        out.update({k: weights[k] if fits else own[k].clone() for k in part})
+    return out

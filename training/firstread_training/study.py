@@ -215,11 +215,11 @@ def load_rows(path: Path | None, weights: dict) -> list[tuple]:
         return [(e.astype(np.float32), int(a), int(p), str(w), str(k)) for e, a, p, w, k in zip(*(z[n] for n in ("evidence", "abnormal", "pair", "person", "kind")))]
 
 
-def run(cfg, weights: dict, data, cache, minutes: float, processes: int = 2, device: str = "cpu", kept: Path | None = None):
+def run(cfg, weights: dict, data, cache, minutes: float, processes: int = 2, device: str = "cpu", kept: Path | None = None, keep_voxels: bool = False):
     """Collects and fits; the readout's weights, and the report.
 
     `kept`: a file of evidence.  Where it is of these very weights, all minutes go into more pairs, which are added to it;
-    otherwise it is begun anew.
+    otherwise it is begun anew.  `keep_voxels`: the voxels' score is not fitted again (it rests on the trunk alone).
     """
     def everywhere(collector, weights, minutes, first=0):
         jobs = [(cfg, weights, device, data, cache, first + i, processes, minutes) for i in range(processes)]
@@ -229,7 +229,7 @@ def run(cfg, weights: dict, data, cache, minutes: float, processes: int = 2, dev
             return [row for part in pool.map(collector, jobs, chunksize=1) for row in part]
     weights, told, report = evaluate.build(cfg, weights).state_dict(), {}, {}
     rows = load_rows(kept, weights)
-    if not rows:
+    if not rows and not keep_voxels:
         told, report = fit_voxels(everywhere(collect_voxels, weights, minutes * VOXEL_SHARE))
         weights, minutes = {**weights, **told}, minutes * (1 - VOXEL_SHARE)
     rows += everywhere(collect, weights, minutes, 1 + max((row[2] for row in rows), default=-1))

@@ -160,8 +160,10 @@ def test_an_unfitted_readout_passes_the_online_logit_on():
 def test_a_readout_of_another_shape_gives_way():
     net, older = ScreeningNet((8, 8, 16, 16), 8), ScreeningNet((8, 8, 16, 16), 8).state_dict()
     older["readout_w1"], older["readout_centre"] = torch.ones(24, 28), torch.ones(28)
+    older["readout_voxel1"] = torch.full_like(net.readout_voxel1, 3.0)
     net.load_state_dict(fitting(net, older))
     assert float(net.readout_direct[0, -1]) == 10.0 and torch.equal(net.d1.c.weight, older["d1.c.weight"])
+    assert float(net.readout_voxel1.min()) == 3.0, "the voxels' score is of another fit and stays"
     del older["d1.c.weight"]
     with pytest.raises(RuntimeError):
         net.load_state_dict(fitting(net, older))
