@@ -78,9 +78,15 @@ pub fn assemble(inputs: &Inputs) -> Result<Made, String> {
             Err(e) => made.notes.push(format!("segmentation: {e}")),
         }
     }
-    if let Some((files, path)) = inputs.lesions.as_ref().filter(|_| wants(inputs, Kind::Seg)) {
-        let seen_on = Source::read(files);
-        let made_of = seen_on.and_then(|flair| segment(&flair, &maker, Of::Lesions, path));
+    let seen_on = inputs
+        .lesions
+        .as_ref()
+        .map(|(files, _)| Source::read(files));
+    if let (Some((_, path)), Some(seen_on)) = (&inputs.lesions, &seen_on)
+        && wants(inputs, Kind::Seg)
+    {
+        let flair = seen_on.as_ref().map_err(Clone::clone);
+        let made_of = flair.and_then(|flair| segment(flair, &maker, Of::Lesions, path));
         made.take("lesions", made_of.map(|(object, _)| vec![object]));
     }
     if wants(inputs, Kind::Sr) {
@@ -106,7 +112,10 @@ pub fn assemble(inputs: &Inputs) -> Result<Made, String> {
         let set = Fonts::read(fonts)
             .and_then(|fonts| render(&content, &planes, &fonts, inputs.facts.made_ms))
             .map_err(CannotMake)
-            .and_then(|document| pdf(&source, &maker, &content.title, &document));
+            .and_then(|document| {
+                let seen_on = seen_on.as_ref().and_then(|read| read.as_ref().ok());
+                pdf(&source, seen_on, &maker, &content.title, &document)
+            });
         made.take("PDF", set.map(|object| vec![object]));
     }
     if wants(inputs, Kind::Sc) && !planes.is_empty() {

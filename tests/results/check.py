@@ -93,6 +93,9 @@ def check_study(src):
         assert ours.SeriesInstanceUID != src[0].SeriesInstanceUID
         assert ours.SoftwareVersions, path.name
         assert ours.SOPInstanceUID.startswith("2.25."), path.name
+        if path.stem == "pdf":
+            told_of = {item.ReferencedSOPInstanceUID for item in ours.SourceInstanceSequence}
+            assert {image.SOPInstanceUID for image in src} <= told_of, path.name
 
 
 def check_segmentation(src):

@@ -30,7 +30,7 @@ pub fn object(folder: &Path) -> (String, PathBuf) {
         date: "20261126".into(),
         time: "120000".into(),
     };
-    let made = pdf(&source, &maker, "Title", b"%PDF-1.7 a little odd").unwrap();
+    let made = pdf(&source, None, &maker, "Title", b"%PDF-1.7 a little odd").unwrap();
     let file = folder.join("object.dcm");
     std::fs::write(&file, &made.file).unwrap();
     (made.sop_instance_uid, file)

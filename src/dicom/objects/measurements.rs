@@ -217,12 +217,9 @@ fn evidence(set: &mut Set, source: &Source, segmentation: Option<&Object>) {
     let series = |uid: &str, objects: Vec<(&str, &str)>| {
         let mut series = Set::default();
         series.text(tags::SERIES_INSTANCE_UID, uid);
-        let items = objects.into_iter().map(|(class, instance)| {
-            let mut item = Set::default();
-            item.text(tags::REFERENCED_SOP_CLASS_UID, class);
-            item.text(tags::REFERENCED_SOP_INSTANCE_UID, instance);
-            item
-        });
+        let items = objects
+            .into_iter()
+            .map(|(class, instance)| Set::reference(class, instance));
         series.items(tags::REFERENCED_SOP_SEQUENCE, items.collect());
         series
     };

@@ -243,19 +243,14 @@ fn packed(frames: &[Frame], pixels: usize) -> Vec<u8> {
     bytes
 }
 
-fn reference(class: &str, instance: &str) -> Set {
-    let mut item = Set::default();
-    item.text(tags::REFERENCED_SOP_CLASS_UID, class);
-    item.text(tags::REFERENCED_SOP_INSTANCE_UID, instance);
-    item
-}
-
 /// Common Instance Reference module (PS3.3 C.12.2).
 fn referenced_series(set: &mut Set, source: &Source) {
     let mut series = Set::default();
     series.text(tags::SERIES_INSTANCE_UID, &source.header.series_uid);
     let objects = source.objects();
-    let items = objects.iter().map(|(class, uid)| reference(class, uid));
+    let items = objects
+        .iter()
+        .map(|(class, uid)| Set::reference(class, uid));
     series.items(tags::REFERENCED_INSTANCE_SEQUENCE, items.collect());
     set.item(tags::REFERENCED_SERIES_SEQUENCE, series);
 }
@@ -392,7 +387,7 @@ fn frame_groups(source: &Source, frame: &Frame) -> Set {
 }
 
 fn derivation(image: &SourceImage) -> Set {
-    let mut from = reference(&image.sop_class_uid, &image.sop_instance_uid);
+    let mut from = Set::reference(&image.sop_class_uid, &image.sop_instance_uid);
     if let Some(frame) = image.frame {
         from.text(tags::REFERENCED_FRAME_NUMBER, &frame.to_string());
     }

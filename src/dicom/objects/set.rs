@@ -4,7 +4,7 @@ use dicom_core::dictionary::{DataDictionary as _, DataDictionaryEntry as _};
 use dicom_core::header::HasLength as _;
 use dicom_core::value::{C, PrimitiveValue, Value};
 use dicom_core::{DataElement, Length, Tag, VR};
-use dicom_dictionary_std::StandardDataDictionary;
+use dicom_dictionary_std::{StandardDataDictionary, tags};
 use dicom_object::InMemDicomObject;
 
 use super::codes::Code;
@@ -107,6 +107,14 @@ impl Set {
     /// A sequence of one item.
     pub fn item(&mut self, tag: Tag, item: Self) {
         self.items(tag, vec![item]);
+    }
+
+    /// An item that refers to an object (SOP Instance Reference macro, PS3.3 table 10-11).
+    pub fn reference(class: &str, instance: &str) -> Self {
+        let mut item = Self::default();
+        item.text(tags::REFERENCED_SOP_CLASS_UID, class);
+        item.text(tags::REFERENCED_SOP_INSTANCE_UID, instance);
+        item
     }
 
     /// A code sequence of one item (PS3.3 8.8).
