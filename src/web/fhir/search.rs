@@ -152,7 +152,8 @@ fn ids(text: &str) -> Result<Vec<String>, Problem> {
 fn names(text: &str) -> Result<Vec<StudyName>, Problem> {
     let mut names = Vec::new();
     for token in alternatives("identifier", text)? {
-        let uid = |code: &str| StudyName::Uid(code.trim_start_matches("urn:oid:").to_owned());
+        let uid =
+            |code: &str| StudyName::Uid(code.strip_prefix("urn:oid:").unwrap_or(code).to_owned());
         match token.system.as_deref() {
             Some(UIDS) => names.push(uid(&token.code)),
             None => names.extend([uid(&token.code), StudyName::Accession(token.code)]),
