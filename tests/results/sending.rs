@@ -1,8 +1,11 @@
 //! Objects on their way: what the PACS says is what counts, and each PACS is on its own.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use dicom_dictionary_std::tags;
+use dicom_object::from_reader;
 use firstread::clock::{Clock as _, SystemClock};
 use firstread::dicom::objects::{Kind, Maker, Source, pdf};
 use firstread::dicom::send::{
@@ -18,10 +21,8 @@ use serde_json::{Value, json};
 use crate::common::{Database, TestServer, dicom_files, real_study, sample, study_uid, tag};
 use crate::pacs::{Peer, destination, free_port};
 
-/// A PDF object of a synthetic sample.
-pub fn object(folder: &Path) -> (String, PathBuf) {
-    let source = Source::read(&dicom_files(&sample("one"))).unwrap();
-    let maker = Maker {
+fn maker() -> Maker {
+    Maker {
         uid_root: firstread::intake::OWN_UID_ROOT,
         result: "r".into(),
         software_versions: vec!["firstread".into()],
@@ -29,11 +30,36 @@ pub fn object(folder: &Path) -> (String, PathBuf) {
         device: "FIRSTREAD".into(),
         date: "20261126".into(),
         time: "120000".into(),
-    };
-    let made = pdf(&source, None, &maker, "Title", b"%PDF-1.7 a little odd").unwrap();
+    }
+}
+
+/// A PDF object of a synthetic sample.
+pub fn object(folder: &Path) -> (String, PathBuf) {
+    let source = Source::read(&dicom_files(&sample("one"))).unwrap();
+    let made = pdf(&source, None, &maker(), "Title", b"%PDF-1.7 a little odd").unwrap();
     let file = folder.join("object.dcm");
     std::fs::write(&file, &made.file).unwrap();
     (made.sop_instance_uid, file)
+}
+
+#[test]
+fn a_report_names_the_images_of_both_series_it_tells_of() {
+    let [t1, flair] = ["one", "two"].map(|name| dicom_files(&sample(name)));
+    let (source, seen_on) = (Source::read(&t1).unwrap(), Source::read(&flair).unwrap());
+    let made = pdf(&source, Some(&seen_on), &maker(), "Title", b"%PDF-1.7").unwrap();
+    let report = from_reader(made.file.as_slice()).unwrap();
+    let sequence = report.element_by_name("SourceInstanceSequence").unwrap();
+    let named: BTreeSet<String> = sequence
+        .items()
+        .unwrap()
+        .iter()
+        .map(|item| item.get(tags::REFERENCED_SOP_INSTANCE_UID).unwrap())
+        .map(|uid| uid.to_str().unwrap().into_owned())
+        .collect();
+    let images = source.images.iter().chain(&seen_on.images);
+    let expected: BTreeSet<String> = images.map(|i| i.sop_instance_uid.clone()).collect();
+    assert!(expected.len() > source.images.len());
+    assert_eq!(named, expected);
 }
 
 #[tokio::test]
