@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from . import acquisition, appearance, nonhead, pathology, scattered, warp
+from . import acquisition, appearance, bright, nonhead, pathology, scattered, warp
 from . import labels as L
 from .maps import LabelMap
 from .preprocess import normalise, normalise_tensor
@@ -41,10 +41,12 @@ class GeneratorConfig:
     cropped: float = 0.25
     ghosted: float = 0.12
     centre_sd_mm: tuple = (7.0, 9.0, 12.0)
-    distractors: float = 0.0  # share of images with what looks like a lesion and is none (distract)
+    distractors: float = 0.0  # share of images with what looks like a lesion and is none (bright.py)
     rims: float = 0.5  # share of those whose ventricles have a bright rim that is no lesion
     uneven: float = 0.0  # share of images whose cortex and white matter are brighter in some places (uneven)
     caps: float = 0.0  # share of images whose white matter is brighter beside the ventricles' horns (caps)
+    bands: float = 0.0  # share of images whose white matter is brighter along the ventricles (bands)
+    plexus: float = 0.0  # share of images whose choroid plexus fills much of the ventricles behind and below (plexus)
     faint: float = 1.0  # lesions of the white matter keep at least this share of their difference from it (1: all)
     scattered: float = 0.0  # share of heads with white-matter lesions whose lesions are separate spots (scattered.py)
     slices: dict = field(default_factory=dict)  # share of thick slices by contrast, where it differs from acquisition's
@@ -148,15 +150,19 @@ class Generator:
         style = appearance.draw(rng, c.contrasts)
         image = self._intensities(person, fine, labels, changed, style, gen)
         if c.distractors and rng.random() < c.distractors:
-            image = distract(image, tissue, style, rng, gen, c.voxel_mm, c.rims)
+            image = bright.distract(image, tissue, style, rng, gen, c.voxel_mm, c.rims)
         if c.uneven and rng.random() < c.uneven:
-            image = uneven(image, tissue, rng, gen, c.voxel_mm)
+            image = bright.uneven(image, tissue, rng, gen, c.voxel_mm)
         if c.caps and rng.random() < c.caps:
-            image = caps(image, tissue, style, rng, c.voxel_mm)
+            image = bright.caps(image, tissue, style, rng, c.voxel_mm)
+        if c.bands and rng.random() < c.bands:
+            image = bright.bands(image, tissue, style, rng, gen, c.voxel_mm)
+        if c.plexus and rng.random() < c.plexus:
+            image = bright.plexus(image, tissue, style, rng, gen, c.voxel_mm)
         # healthy people have a few small white-matter lesions too, seen in both members of a pair
         if rng.random() < 0.3:
             few, soft = self._few(rng, gen, person, fine, tissue)
-            image = _mix(image, soft, appearance.lesion_value(rng, style, "fluid"))
+            image = bright.mix(image, soft, appearance.lesion_value(rng, style, "fluid"))
         else:
             few = None
         lesion, core = torch.zeros(scene.shape), torch.zeros(scene.shape)
@@ -166,7 +172,7 @@ class Generator:
             if c.faint < 1 and plan.kind == "wm_lesions":
                 wm = float(style.mean[L.WM])
                 value = wm + (value - wm) * float(np.exp(lesion_rng.uniform(np.log(c.faint), 0)))
-            image = _mix(image, layer.mask, value, lesion_rng, gen)
+            image = bright.mix(image, layer.mask, value, lesion_rng, gen)
             lesion = torch.maximum(lesion, layer.mask if layer.inside is None else layer.inside.float())
             if layer.fold == "core":
                 core = torch.maximum(core, layer.mask)
@@ -176,7 +182,7 @@ class Generator:
             extent = truth | changed
             if plan.kind == "collection":
                 truth = extent
-                image = _mix(image, pathology.soft(changed), appearance.lesion_value(lesion_rng, style, "blood"), lesion_rng, gen)
+                image = bright.mix(image, pathology.soft(changed), appearance.lesion_value(lesion_rng, style, "blood"), lesion_rng, gen)
         if few is not None and c.few_are_lesions:
             truth = truth | few
         image, window = self._acquire(image, tissue, style, rng, gen)
@@ -280,63 +286,6 @@ def _normalised(image: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(normalise(image.numpy())) if image.device.type == "cpu" else normalise_tensor(image)
 
 
-def distract(image, tissue, style, rng, gen, voxel_mm: float, rims: float = 0.5) -> torch.Tensor:
-    """What is bright and no lesion: choroid plexus and flow in the ventricles, rims of the ventricles, sulci.
-
-    Neither side of a pair is abnormal for it; the mask stays empty there.
-    """
-    inside = (tissue == L.LATERAL) | (tissue == L.THIRD) | (tissue == L.FOURTH)
-    wm, gm = float(style.mean[L.WM]), float(style.mean[L.CORTEX])
-    noise = warp.noise_field(gen, 2, image.shape, int(6 / voxel_mm))
-    if rng.random() < 0.7:  # tufts and flow
-        tuft = inside & (noise[0] > rng.uniform(0.6, 1.4))
-        image = _mix(image, pathology.soft(tuft), rng.uniform(min(wm, gm), 1.3 * max(wm, gm)))
-    if rng.random() < rims:  # a thin rim about the ventricles, brighter than the white matter, as every FLAIR has
-        size = 3 if voxel_mm > 1 else int(rng.choice([3, 5]))
-        near = F.avg_pool3d(inside.float()[None, None], size, stride=1, padding=size // 2)[0, 0]
-        rim = (near > 0.1) & (tissue == L.WM) & (noise[1] > rng.uniform(-1.0, 0.5))
-        image = _mix(image, 0.7 * pathology.soft(rim), wm + rng.uniform(0.05, 0.2) * (1 if gm > wm else -1))
-    if rng.random() < 0.3:  # fluid in some sulci that was not nulled
-        sulci = (tissue == L.CSF) & (noise[1] > rng.uniform(0.8, 1.5))
-        image = _mix(image, pathology.soft(sulci), rng.uniform(min(wm, gm), 1.2 * max(wm, gm)))
-    return image
-
-
-def uneven(image, tissue, rng, gen, voxel_mm: float) -> torch.Tensor:
-    """Cortex and white matter are no one brightness: on a FLAIR insula, cingulum and hippocampus are brighter, and so is
-    the white matter behind the ventricles.  Neither is a lesion."""
-    field = warp.noise_field(gen, 2, image.shape, int(rng.choice([10, 16, 24]) / voxel_mm))
-    grey = (tissue == L.CORTEX) | (tissue == L.HIPPOCAMPUS) | (tissue == L.AMYGDALA)
-    gain = rng.uniform(0, 0.14) * field[0] * grey + rng.uniform(0, 0.06) * field[1] * (tissue == L.WM)
-    return image * (1 + gain).clamp(min=0.5)
-
-
-def caps(image, tissue, style, rng, voxel_mm: float) -> torch.Tensor:
-    """White matter in front of and behind the ventricles can be brighter on a FLAIR, without an edge; it is no lesion.
-
-    On ljubljana-07 of ms_flair: 2.7 to 3.2 spreads of the white matter, 0.3 to 1.3 ml each, more behind than in front.
-    """
-    at = torch.nonzero(tissue == L.LATERAL).float()
-    wm, gm = float(style.mean[L.WM]), float(style.mean[L.CORTEX])
-    if len(at) < 100:
-        return image
-    middle, white = at[:, 0].median(), (tissue == L.WM).float()
-    grid = [torch.arange(n, dtype=torch.float32) for n in tissue.shape]
-    sign = np.sign(gm - wm) if style.contrast != "random" else rng.choice([-1.0, 1.0])
-    for of_side in (at[at[:, 0] < middle], at[at[:, 0] >= middle]):
-        for back in (True, False):
-            if not len(of_side) or rng.random() > (0.8 if back else 0.6):
-                continue
-            edge = torch.quantile(of_side[:, 1], 0.15 if back else 0.9)
-            end = of_side[of_side[:, 1] <= edge] if back else of_side[of_side[:, 1] >= edge]
-            centre = end.mean(0) + warp.tensor(rng.normal(0, 3 / voxel_mm, 3)).float()
-            width = warp.tensor(rng.uniform(3.5, 9.0, 3) / voxel_mm).float()
-            x, y, z = (torch.exp(-0.5 * ((g - c) / w) ** 2) for g, c, w in zip(grid, centre, width))
-            blob = x[:, None, None] * y[None, :, None] * z[None, None, :]
-            image = image + float(sign * rng.uniform(0.05, 0.35)) * blob * white
-    return image.clamp(min=0)
-
-
 def _lookup(vox: torch.Tensor, x: torch.Tensor, offset=(0.0, 0.0, 0.0)) -> torch.Tensor:
     """Nearest bytes of vox [X,Y,Z] at voxel positions x [3,...]; 0 outside."""
     index, inside = None, None
@@ -378,12 +327,6 @@ def _keep_skull(plan, before: torch.Tensor, after: torch.Tensor):
     t = out & 63
     ventricle = (t == L.LATERAL) & (b != L.LATERAL)
     return out, (gone | ventricle) if plan.kind == "atrophy" else gone
-
-
-def _mix(image, mask, value, rng=None, gen=None):
-    if rng is not None and rng.random() < 0.6:  # lesions are seldom of one even intensity
-        value = value * (1 + 0.15 * warp.noise_field(gen, 1, image.shape, 4)[0])
-    return image * (1 - mask) + mask * value
 
 
 def _brain_mask(tissue, rng, voxel_mm: float = 2.0) -> torch.Tensor:

@@ -23,7 +23,7 @@ from .losses import unseen
 from .refine import unweighted
 
 SIDE = 64  # voxels of a cube; even
-CUBES = 4  # of a head: half of them about a lesion where there is one
+CUBES = 6  # of a head: half of them about a lesion where there is one
 EDGE = 4  # voxels at a cube's faces that are not scored: there the network lacks what is around
 LEFT_OUT = 10
 BATCH = 4
