@@ -191,7 +191,7 @@ def make_golden(args):
 VOLUMETRY_FAILURES = [
     "trained on generated images only, for eight minutes of a GPU: putamen, pallidum and accumbens are the least accurate",
     "white matter and cortex are told apart by their intensities nearby (refine.py): strong bias fields and thick slices blur that",
-    "lesions are the weakest output: faint and small ones are missed, and bright vessels or folds inside white matter can be marked",
+    "lesions are the weakest output: faint and small ones are missed, and bright bands beside the ventricles or folds inside white matter can be marked",
     "post-operative heads, children and strong metal artefacts were never shown",
 ]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 
 from .labels import CORTEX, CSF, WM
-from .lesion_net import LIMIT, SHARE, WHITE, figures
+from .lesion_net import SHARE, WHITE, figures
 from .refine import around
 
-BRIGHT_MOST = LIMIT  # spreads; what is brighter is no surer
-NET_WEIGHT, NET_LEAST, NET_MOST = 0.75, -8.0, 4.0  # of the lesion network's logit
-FROM, STEEPNESS = 1.6, 0.5  # gentle: the answer is interpolated to the picture, and an edge keeps its place only where the odds are about linear
+BRIGHT_MOST = 4.0  # spreads; what is brighter is no surer
+NET_WEIGHT, NET_LEAST, NET_MOST = 1.5, -8.0, 4.0  # of the lesion network's logit
+FROM, STEEPNESS = 1.0, 0.5  # gentle: the answer is interpolated to the picture, and an edge keeps its place only where the odds are about linear
 BRAIN_AROUND = 0.9
 T1_LIKE = 0.1  # white matter brighter than cortex by this share: there lesions are dark
 
