@@ -15,10 +15,7 @@ from .maps import blur
 
 
 def distract(image, tissue, style, rng, gen, voxel_mm: float, rims: float = 0.5) -> torch.Tensor:
-    """What is bright and no lesion: choroid plexus and flow in the ventricles, rims of the ventricles, sulci.
-
-    Neither side of a pair is abnormal for it; the mask stays empty there.
-    """
+    """Tufts of choroid plexus and flow in the ventricles, rims of the ventricles, sulci."""
     inside = (tissue == L.LATERAL) | (tissue == L.THIRD) | (tissue == L.FOURTH)
     wm, gm = float(style.mean[L.WM]), float(style.mean[L.CORTEX])
     noise = warp.noise_field(gen, 2, image.shape, int(6 / voxel_mm))
@@ -93,7 +90,7 @@ def plexus(image, tissue, style, rng, gen, voxel_mm: float) -> torch.Tensor:
     """Choroid plexus that fills much of the ventricles where they are low, and reaches their wall.
 
     `distract` paints tufts; in a narrow atrium or inferior horn there is nothing but plexus, and a network that saw no fluid
-    there takes it for white matter with a lesion in it (ljubljana-07: eight false lesions of 14 to 106 mm3, 2.7 to 5.3 spreads).
+    there takes it for white matter with a lesion in it (ljubljana-07: eight false lesions of 14 to 106 mm3, 2.8 to 5.3 spreads).
     """
     wm, gm = float(style.mean[L.WM]), float(style.mean[L.CORTEX])
     at = torch.nonzero(tissue == L.LATERAL).float()
