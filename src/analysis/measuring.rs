@@ -200,7 +200,7 @@ pub fn combine(main: &Look, flair: Option<&Look>, engine: &Engine, with: Referen
         memory_peak_mib: None,
     };
     measurement.findings = volumetry_findings::findings(&measurement);
-    let lesions = flair.map(|flair| lesions::on_picture(&map, &flair.segmented.placement));
+    let lesions = flair.map(|_| map.on_picture);
     measurement.timings_ms = timings(main, flair.filter(|f| !std::ptr::eq(*f, main)), started);
     Measured {
         segmentation: place.labels_on_input(&codes),
