@@ -107,6 +107,15 @@ class Trainer:
             dist.all_reduce(p.grad)
             p.grad /= self.world
 
+    def _agreed(self, left: float) -> float:
+        """The first process's share of the time that is left: with clocks of their own the others would stop at other steps, and learn at other rates."""
+        if self.world > 1:
+            import torch.distributed as dist
+            told = torch.tensor([left], device=self.device)
+            dist.broadcast(told, 0)
+            left = float(told)
+        return left
+
     def _feed(self, coarse: bool) -> Feed:
         t = self.cfg.train
         first = self.step if coarse else max(self.step, t.coarse_steps)
@@ -120,11 +129,14 @@ class Trainer:
         recent, asked = {}, []
         before = signal.signal(signal.SIGTERM, lambda *_: asked.append(1))  # a polite kill saves first
         try:
-            while not asked and (steps is None or self.step < steps) and (minutes is None or time.time() - started < 60 * minutes):
+            while steps is None or self.step < steps:
+                left = self._agreed(0.0 if asked else 1.0 if minutes is None else 1 - (time.time() - started) / (60 * minutes))
+                if left <= 0:
+                    break
                 if not self.coarse() and True in feeds:
                     feeds.pop(True).close()
                 if minutes is not None and decay_share > 0:
-                    self.fade = min(1.0, max(0.01, (1 - (time.time() - started) / (60 * minutes)) / decay_share))
+                    self.fade = min(1.0, max(0.01, left / decay_share))
                 for key, value in self.one_step(feeds[self.coarse()].take()).items():
                     recent.setdefault(key, []).append(value)
                 now = time.time()

@@ -1,12 +1,14 @@
 """A tiny network: a few steps, a bit-exact resume, a compact checkpoint, an export that agrees."""
 
+import os
+import time
 import tomllib
 
 import numpy as np
 import pytest
 import torch
 
-from firstread_training import card, checkpoint, evaluate, export, feed, labels as L, losses, preprocess, study, trainer, voxels
+from firstread_training import card, checkpoint, evaluate, export, feed, labels as L, losses, maps, preprocess, study, trainer, voxels
 from firstread_training.network import EVIDENCE, ScreeningNet, fitting
 from firstread_training.volumetry import VolumetryNet
 
@@ -59,6 +61,32 @@ def test_the_last_share_of_a_run_lowers_the_rate(tiny, tmp_path):
     t = start(tiny, tmp_path)
     t.fit(minutes=0.05, decay_share=1.0)
     assert t.step >= 1 and 0 < t.fade < 1 and t.learning_rate() < tiny.train.learning_rate
+
+
+def one_of_two(rank, folder, cfg, person, shapes):
+    """What `torchrun` starts, but on the made-up person."""
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2")
+    torch.set_num_threads(1)
+    maps.load_maps, maps.load_shapes = lambda *a, **k: [person], lambda *a, **k: shapes
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    t = trainer.Trainer(cfg, "text", folder / "run", folder, folder, workers=0)
+    time.sleep(0.5 * rank)  # a clock of its own
+    t.fit(minutes=0.1, decay_share=1.0)
+    torch.save((t.step, t.fade, t.net.state_dict()), folder / f"{rank}.pt")
+
+
+def test_two_processes_learn_the_same_and_stop_together(tiny, tmp_path, person, shapes):
+    ctx = torch.multiprocessing.get_context("spawn")
+    both = [ctx.Process(target=one_of_two, args=(rank, tmp_path, tiny, person, shapes)) for rank in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(120)
+        assert process.exitcode == 0
+    (steps, fade, weights), (steps_too, fade_too, weights_too) = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    assert steps == steps_too > 1 and fade == fade_too < 1
+    assert same(weights, weights_too)
+    assert checkpoint.load(tmp_path / "run" / "last.pt")["step"] == steps
 
 
 def test_loss_of_an_ignored_voxel_is_nothing():
