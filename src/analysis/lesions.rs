@@ -53,22 +53,17 @@ pub fn find(
 ) -> LesionMap {
     let voxel_mm3 = placement.voxel_mm3();
     let mut kept = probability.to_vec();
-    let leave_out = |voxels: &[usize], kept: &mut [f32]| {
-        for at in voxels {
-            kept[*at] = 0.0;
-        }
-    };
     let (likely, unlikely): (Vec<_>, Vec<_>) = touching(GRID, |at| probability[at] > LESION_FROM)
         .into_iter()
         .partition(|voxels| large_enough(voxels.len(), voxel_mm3) && is_in_tissue(codes, voxels));
-    for voxels in unlikely {
-        leave_out(&voxels, &mut kept);
+    for at in unlikely.into_iter().flatten() {
+        kept[at] = 0.0;
     }
     let on_picture = on_picture(&kept, placement);
     let seen = placement.around_input(|at| on_picture[at] == 1);
     let mut found = Vec::new();
     for voxels in likely {
-        if voxels.iter().any(|at| seen.contains(at)) {
+        if voxels.iter().any(|at| seen[*at]) {
             #[expect(clippy::cast_precision_loss, reason = "a count of voxels")]
             let volume_mm3 = voxels.len() as f64 * voxel_mm3;
             found.push(Lesion {
@@ -78,7 +73,9 @@ pub fn find(
                 centre_mm: apply(&placement.affine, centre(&voxels)),
             });
         } else {
-            leave_out(&voxels, &mut kept);
+            for at in voxels {
+                kept[at] = 0.0;
+            }
         }
     }
     LesionMap {

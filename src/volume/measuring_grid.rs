@@ -8,8 +8,6 @@
 //!
 //! The same steps as `training/firstread_training/measuring.py`.
 
-use std::collections::HashSet;
-
 use super::affine::{Vector, apply, compose, determinant, from_columns, inverse, voxel_sizes};
 use super::pose;
 use super::reorient::turn_to_ras;
@@ -231,18 +229,21 @@ impl Placement {
         out
     }
 
-    /// The voxels of the box from which those of the input that `is` picks (first axis fastest) have their values.
+    /// Which voxels of the box give their values to those of the input that `is` picks (first axis fastest).
     #[must_use]
     #[allow(clippy::cast_precision_loss, reason = "voxel indices")]
-    pub fn around_input(&self, is: impl Fn(usize) -> bool) -> HashSet<usize> {
+    pub fn around_input(&self, is: impl Fn(usize) -> bool) -> Vec<bool> {
         let [ni, nj, nk] = self.input_dims;
         let picked = (0..ni * nj * nk).filter(|at| is(*at));
         let places = picked.filter_map(|at| {
             let index = [at % ni, at / ni % nj, at / (ni * nj)];
             corners(apply(&self.to_box, index.map(|i| i as f64)))
         });
-        let weighed = places.flatten().filter(|(_, weight)| *weight > 0.0);
-        weighed.map(|(at, _)| at).collect()
+        let mut around = vec![false; GRID.iter().product()];
+        for (at, _) in places.flatten().filter(|(_, weight)| *weight > 0.0) {
+            around[at] = true;
+        }
+        around
     }
 
     /// Whether a voxel of the box lies within the input.
